@@ -1,0 +1,149 @@
+//! The one error type: what was asked for, what was found, and the limit.
+
+use arrow_schema::ArrowError;
+
+/// Result with Pennon's [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Everything that can go wrong. A call that returns an error has changed nothing.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A build or construction parameter is outside its range.
+    #[error("{parameter} must be {requirement}, got {value}")]
+    InvalidParams {
+        /// Name of the parameter.
+        parameter: &'static str,
+        /// The value given.
+        value: u64,
+        /// What it must be.
+        requirement: String,
+    },
+
+    /// A query or an array has another dimension than the index.
+    #[error("vectors have {expected} dimensions here, got {actual}")]
+    DimensionMismatch {
+        /// Dimension of the index, in elements.
+        expected: usize,
+        /// Dimension given, in elements.
+        actual: usize,
+    },
+
+    /// An array is not of a type that can be indexed.
+    #[error("vectors must be {expected}, got {actual}")]
+    UnsupportedType {
+        /// The type that is accepted.
+        expected: &'static str,
+        /// The Arrow type given.
+        actual: String,
+    },
+
+    /// The distance type is not one that Pennon computes.
+    #[error("distance type must be one of l2, cosine, dot, got {actual:?}")]
+    UnsupportedDistanceType {
+        /// The name given.
+        actual: String,
+    },
+
+    /// A query has no distance to anything.
+    #[error("the query cannot be searched for: {reason} at element {position}")]
+    UnusableQuery {
+        /// What is wrong with the element.
+        reason: &'static str,
+        /// Index of the first element that is unusable.
+        position: usize,
+    },
+
+    /// Row ids were given, but not one for each row.
+    #[error("{rows} rows need as many row ids, got {row_ids}")]
+    RowIdCount {
+        /// Rows in the array of vectors.
+        rows: usize,
+        /// Row ids given.
+        row_ids: usize,
+    },
+
+    /// A row id is null.
+    #[error("the row id of row {row} is null")]
+    NullRowId {
+        /// Position of the row in its batch.
+        row: usize,
+    },
+
+    /// Counting up from the first row id leaves the range of `u64`.
+    #[error("{rows} row ids from {row_id_start} on do not fit in 64 bits")]
+    RowIdOverflow {
+        /// Row id of the first row.
+        row_id_start: u64,
+        /// Rows in the batch.
+        rows: usize,
+    },
+
+    /// Vector ids are `u32`; the last one is reserved.
+    #[error("{len} vectors and {added} more exceed the limit of {} vectors", u32::MAX)]
+    TooManyVectors {
+        /// Vectors held.
+        len: usize,
+        /// Vectors that were to be added.
+        added: usize,
+    },
+
+    /// Ids are inserted in order, without gaps: a batch starts where the graph ends.
+    #[error("ids to insert must start at {expected} and not end before they start, got {start}..{end}")]
+    NonContiguousIds {
+        /// The next id of the graph.
+        expected: u32,
+        /// First id given.
+        start: u32,
+        /// End of the ids given (exclusive).
+        end: u32,
+    },
+
+    /// A vector source does not reach as far as the ids that are needed.
+    #[error("the vector source holds {len} vectors, {needed} are needed")]
+    SourceTooShort {
+        /// Length of the source.
+        len: usize,
+        /// Length it should have at least.
+        needed: usize,
+    },
+
+    /// A graph is used with vectors other than those it was built from.
+    #[error("the graph was built with {what} {expected}, the vector source has {actual}")]
+    SourceMismatch {
+        /// The property that differs.
+        what: &'static str,
+        /// The graph's.
+        expected: String,
+        /// The source's.
+        actual: String,
+    },
+
+    /// A batch to import is malformed.
+    #[error("not a valid {kind} batch: {problem}")]
+    InvalidBatch {
+        /// `lance:hnsw` (the graph) or `flat` (the vectors).
+        kind: &'static str,
+        /// What is wrong with it.
+        problem: String,
+    },
+
+    /// Lance's list columns have 32-bit offsets.
+    #[error("the graph has {edges} edges, a lance:hnsw batch holds at most {}", i32::MAX)]
+    ExportTooLarge {
+        /// Edges on all levels.
+        edges: u64,
+    },
+
+    /// Arrow refused an array or a batch.
+    #[error(transparent)]
+    Arrow(#[from] ArrowError),
+
+    /// Lance refused a batch.
+    #[cfg(feature = "lance-index")]
+    #[error("lance-index: {problem}")]
+    Lance {
+        /// Lance's own message.
+        problem: String,
+    },
+}

@@ -1,0 +1,61 @@
+//! Reachability: a tree of edges that are never pruned.
+//!
+//! Every node but the root has an *anchor*: an older neighbor whose edge to it is protected. Anchor
+//! edges form a tree over all nodes, on level 0, with the entry point as its root:
+//! - a new node is a leaf: its anchor is linked already, and nobody can be anchored to it before;
+//! - a node holds at most `m` children in its list of `2 * m`, so selection keeps the other half; who
+//!   comes later is handed on to one of the children, who is a leaf of its own in the end;
+//! - a new entry point becomes the root: it links to the old root and becomes that one's anchor.
+//!
+//! So every node is reachable from the entry point, whatever selection prunes.
+
+use super::HnswGraph;
+use super::levels::mix;
+use crate::source::VectorSource;
+
+impl HnswGraph {
+    /// A node below `from` in the tree with room for one more child. `edges` gives a node's list.
+    pub(super) fn find_parent(
+        &self,
+        newcomer: u32,
+        from: u32,
+        edges: impl Fn(u32) -> Vec<(u32, f32)>,
+    ) -> u32 {
+        let mut parent = from;
+        let mut hash = mix(u64::from(newcomer));
+        loop {
+            let children: Vec<u32> = edges(parent)
+                .iter()
+                .map(|edge| edge.0)
+                .filter(|&id| self.nodes.anchor(id) == parent)
+                .collect();
+            if children.len() < self.params.m {
+                return parent;
+            }
+            parent = children[(hash % children.len() as u64) as usize];
+            hash = mix(hash);
+        }
+    }
+
+    /// Makes `parent`, whose list is `edges`, the anchor of `newcomer`. A full list gives up its
+    /// farthest edge that is not an anchor.
+    pub(super) fn adopt<S: VectorSource + ?Sized>(
+        &self,
+        parent: u32,
+        newcomer: u32,
+        edges: &mut Vec<(u32, f32)>,
+        source: &S,
+    ) {
+        if edges.iter().all(|edge| edge.0 != newcomer) {
+            let distance = source.distance_between(parent, newcomer);
+            if edges.len() >= self.params.cap(0) {
+                let free = edges.iter().enumerate().filter(|(_, edge)| self.nodes.anchor(edge.0) != parent);
+                if let Some((at, _)) = free.max_by(|a, b| a.1.1.total_cmp(&b.1.1)) {
+                    edges.swap_remove(at);
+                }
+            }
+            edges.push((newcomer, distance));
+        }
+        self.nodes.set_anchor(newcomer, parent);
+    }
+}

@@ -1,0 +1,247 @@
+//! Insertion (Algorithm 1): parallel, without locks, and the same graph every time.
+//!
+//! Nodes are linked in sub-batches against a graph that does not change meanwhile, so threads never
+//! contend and their order cannot matter:
+//! ```text
+//! search   each new node searches the graph at each of its levels           parallel
+//! siblings the sub-batch's own distances; the best m of each node           parallel
+//! select   neighbors of each new node; forward lists are written            parallel
+//! reverse  the edges back, sorted by (level, target, distance, source)      parallel over targets
+//! publish  ready, the changed lists, the entry point
+//! ```
+//! The size of a sub-batch is a function of the size of the graph alone. A node that exceeds the top
+//! level goes alone.
+
+use std::ops::Range;
+use std::sync::atomic::Ordering;
+
+use rayon::prelude::*;
+
+use super::key::{distance, id, key};
+use super::reverse::Request;
+use super::select::select_neighbors;
+use super::slots::NONE;
+use super::walk::Walk;
+use super::watermarks::Entry;
+use super::{HnswGraph, Writer};
+use crate::distance::PreparedQuery;
+use crate::source::VectorSource;
+
+/// Up to this many nodes, new ones are compared with all of them.
+const EXACT: u32 = 512;
+/// Nodes linked at a time, at most.
+const SUB_BATCH: u32 = 512;
+
+/// A new node's neighbors, before anybody can see them.
+pub(super) struct Forward {
+    pub id: u32,
+    /// Neighbors on levels 0 to the node's target level, nearest first.
+    pub levels: Vec<Vec<(u32, f32)>>,
+    /// The older node that shall keep this one reachable, and its distance; none for a new root.
+    pub anchor: Option<(u32, f32)>,
+}
+
+/// Distances within a sub-batch: row `i` holds those to the nodes before node `i`.
+struct Siblings {
+    start: u32,
+    rows: Vec<Vec<f32>>,
+}
+
+impl Siblings {
+    fn measure<S: VectorSource + ?Sized>(ids: &Range<u32>, source: &S) -> Self {
+        let rows = map(ids.clone(), |id| {
+            let before: Vec<u32> = (ids.start..id).collect();
+            let mut distances = vec![0.0; before.len()];
+            source.distances_between(id, &before, &mut distances);
+            distances
+        });
+        Self { start: ids.start, rows }
+    }
+
+    /// The `m` nearest siblings of a node among those that `keep` admits, in no particular order.
+    fn nearest(&self, node: u32, m: usize, keep: impl Fn(u32) -> bool) -> Vec<u64> {
+        let at = (node - self.start) as usize;
+        let before = self.rows[at].iter().copied();
+        let after = self.rows[at + 1..].iter().map(|row| row[at]);
+        let siblings = before.chain([f32::INFINITY]).chain(after).zip(self.start..);
+        let mut keys: Vec<u64> =
+            siblings.filter(|&(_, id)| id != node && keep(id)).map(|(d, id)| key(d, id)).collect();
+        if keys.len() > m {
+            keys.select_nth_unstable(m);
+            keys.truncate(m);
+        }
+        keys
+    }
+}
+
+/// In parallel, unless there is only one; in order.
+pub(super) fn map<T: Send>(ids: Range<u32>, work: impl Fn(u32) -> T + Sync + Send) -> Vec<T> {
+    if ids.len() < 2 { ids.map(work).collect() } else { ids.into_par_iter().map(work).collect() }
+}
+
+impl HnswGraph {
+    /// Links all nodes below `end` that are not linked yet.
+    pub(super) fn build<S: VectorSource + ?Sized>(&self, writer: &mut Writer, end: u32, source: &S) {
+        if !writer.distances_known {
+            self.measure_edges(writer.upper_rows, source);
+            writer.distances_known = true;
+        }
+        loop {
+            // An insert that was cut short by a panic has linked some nodes already.
+            let view = self.watermarks.load();
+            let start = view.ready;
+            if start >= end {
+                return;
+            }
+            let top = view.entry.map(|entry| entry.level);
+            let exceeds = |id: u32| top.is_none_or(|top| self.levels.target_level(id) > top);
+            let limit = start.saturating_add((start / 2).clamp(1, SUB_BATCH)).min(end);
+            let stop = if exceeds(start) {
+                start + 1
+            } else {
+                (start + 1..limit).find(|&id| exceeds(id)).unwrap_or(limit)
+            };
+            self.link(writer, view.entry, start..stop, source);
+        }
+    }
+
+    /// Links one sub-batch.
+    fn link<S: VectorSource + ?Sized>(
+        &self,
+        writer: &mut Writer,
+        entry: Option<Entry>,
+        ids: Range<u32>,
+        source: &S,
+    ) {
+        for id in ids.clone() {
+            self.nodes.grow(id);
+        }
+        let siblings = Siblings::measure(&ids, source);
+        let forward = map(ids.clone(), |id| self.forward(id, entry, writer.root, &siblings, source));
+        let upper_rows = self.write_forward(&forward, writer.upper_rows);
+        let updates = self.plan_reverse(requests(&forward), source);
+
+        // From here on nothing can fail.
+        writer.upper_rows = upper_rows;
+        self.watermarks.publish_ready(ids.end);
+        for update in updates {
+            if let Some((arena, row)) = self.arena_row(update.level, update.target) {
+                arena.replace(row, &update.edges);
+            }
+        }
+        let promoted = forward.last().map(|last| (last.id, last.levels.len() - 1));
+        if let Some((id, level)) = promoted.filter(|&(_, level)| entry.is_none_or(|e| level > e.level)) {
+            if writer.root != NONE {
+                self.nodes.set_anchor(writer.root, id);
+            }
+            writer.root = id;
+            let first = entry.map_or(0, |entry| entry.level + 1);
+            for cell in &self.entries[first..=level] {
+                cell.store(id, Ordering::Relaxed);
+            }
+            self.watermarks.publish_entry(Entry { level, id });
+        }
+    }
+
+    /// Finds the neighbors of one new node.
+    fn forward<S: VectorSource + ?Sized>(
+        &self,
+        id: u32,
+        entry: Option<Entry>,
+        root: u32,
+        siblings: &Siblings,
+        source: &S,
+    ) -> Forward {
+        let target_level = self.levels.target_level(id);
+        let mut levels = vec![Vec::new(); target_level + 1];
+        let Some(entry) = entry else { return Forward { id, levels, anchor: None } };
+
+        let mut candidates = self.candidates(id, target_level, entry, siblings.start, source);
+        let mut anchor = candidates.first().and_then(|level| level.first()).map(|&k| point(k));
+        for (level, keys) in candidates.iter_mut().enumerate() {
+            let on_level = |sibling| level == 0 || self.levels.target_level(sibling) >= level;
+            keys.extend(siblings.nearest(id, self.params.m, on_level));
+            keys.sort_unstable();
+            levels[level] = select_neighbors(keys, self.params.m, source);
+        }
+        if target_level > entry.level {
+            // A new root keeps the old one reachable, and with it everything else.
+            anchor = None;
+            if levels[0].iter().all(|edge| edge.0 != root) {
+                levels[0].push((root, source.distance_between(id, root)));
+            }
+        }
+        Forward { id, levels, anchor }
+    }
+
+    /// The older nodes near a new one, nearest first, for levels 0 up to the lower of its target level
+    /// and the top.
+    fn candidates<S: VectorSource + ?Sized>(
+        &self,
+        id: u32,
+        target_level: usize,
+        entry: Entry,
+        older: u32,
+        source: &S,
+    ) -> Vec<Vec<u64>> {
+        let vector = source.vector(id);
+        let query = PreparedQuery::with_inverse_norm(vector, source.inverse_norm(id), source.distance_type());
+        let highest = target_level.min(entry.level);
+        let mut candidates = vec![Vec::new(); highest + 1];
+        self.scratch.with(|scratch| {
+            let mut walk = Walk { graph: self, source, query: &query, readable: older, scratch };
+            let mut start = walk.greedy_search(entry, highest);
+            for level in (0..=highest).rev() {
+                if level == 0 && older <= EXACT {
+                    candidates[0] = walk.scan(older, self.params.ef_construction);
+                } else {
+                    walk.beam_search(start, level, self.params.ef_construction);
+                    candidates[level] = walk.scratch.pool.keys().to_vec();
+                    start = candidates[level].first().copied().unwrap_or(start);
+                }
+            }
+        });
+        candidates
+    }
+
+    /// Writes the forward lists of a sub-batch and returns the upper rows then in use.
+    fn write_forward(&self, forward: &[Forward], mut upper_rows: u32) -> u32 {
+        for node in forward {
+            self.nodes.write(node.id, &node.levels[0]);
+            self.nodes.set_anchor(node.id, NONE);
+            self.nodes.set_upper(node.id, NONE);
+            if node.levels.len() > 1 {
+                self.nodes.set_upper(node.id, upper_rows);
+            }
+            for edges in &node.levels[1..] {
+                self.upper.grow(upper_rows);
+                self.upper.write(upper_rows, edges);
+                upper_rows += 1;
+            }
+        }
+        upper_rows
+    }
+}
+
+/// The edges back that a sub-batch asks for.
+fn requests(forward: &[Forward]) -> Vec<Request> {
+    let mut requests = Vec::new();
+    for node in forward {
+        for (level, edges) in node.levels.iter().enumerate() {
+            requests.extend(edges.iter().map(|&(target, distance)| Request {
+                level,
+                target,
+                source: key(distance, node.id),
+                anchor: false,
+            }));
+        }
+        if let Some((target, distance)) = node.anchor {
+            requests.push(Request { level: 0, target, source: key(distance, node.id), anchor: true });
+        }
+    }
+    requests
+}
+
+fn point(key: u64) -> (u32, f32) {
+    (id(key), distance(key))
+}

@@ -1,0 +1,73 @@
+//! A neighbor as one word: order-preserving bits of its distance above its id.
+//!
+//! Comparing words compares distances, ties go to the smaller id, and there is no NaN to fall over.
+
+/// A vector id with its distance to something.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ScoredPoint {
+    /// The vector id.
+    pub id: u32,
+    /// Its distance.
+    pub distance: f32,
+}
+
+impl ScoredPoint {
+    /// A word that orders as the points do: by distance, then by id.
+    pub(crate) fn key(self) -> u64 {
+        key(self.distance, self.id)
+    }
+
+    pub(crate) fn from_key(key: u64) -> Self {
+        Self { id: id(key), distance: distance(key) }
+    }
+}
+
+/// Packs a distance and an id. NaN counts as infinitely far, -0.0 as 0.0.
+#[inline(always)]
+pub(super) fn key(distance: f32, id: u32) -> u64 {
+    let distance = if distance.is_nan() { f32::INFINITY } else { distance + 0.0 };
+    let bits = distance.to_bits();
+    let ordered = if bits >> 31 == 0 { bits | 1 << 31 } else { !bits };
+    u64::from(ordered) << 32 | u64::from(id)
+}
+
+#[inline(always)]
+pub(super) fn id(key: u64) -> u32 {
+    key as u32
+}
+
+#[inline(always)]
+pub(super) fn distance(key: u64) -> f32 {
+    let ordered = (key >> 32) as u32;
+    f32::from_bits(if ordered >> 31 == 1 { ordered & !(1 << 31) } else { !ordered })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_order_by_distance_then_id() {
+        let ascending = [
+            f32::NEG_INFINITY,
+            -3.5,
+            -1.0e-40,
+            0.0,
+            1.0e-40,
+            1.0,
+            1.0 + f32::EPSILON,
+            f32::MAX,
+            f32::INFINITY,
+        ];
+        for pair in ascending.windows(2) {
+            assert!(key(pair[0], u32::MAX) < key(pair[1], 0), "{pair:?}");
+        }
+        for d in ascending {
+            assert!(key(d, 3) < key(d, 4));
+            assert_eq!(ScoredPoint::from_key(key(d, 9)), ScoredPoint { id: 9, distance: d });
+        }
+        assert_eq!(key(-0.0, 1), key(0.0, 1));
+        assert_eq!(key(f32::NAN, 1), key(f32::INFINITY, 1));
+        assert_eq!(key(-f32::NAN, 1), key(f32::INFINITY, 1));
+    }
+}

@@ -1,0 +1,250 @@
+//! The graph: HNSW (Malkov and Yashunin, arXiv 1603.09320) that is searched while it is built.
+//!
+//! # Publication
+//! One writer at a time, behind a lock that is really taken; any number of readers that never wait.
+//! Three watermarks ([`watermarks`]) say what a reader may do:
+//! - ids below `ready` may be dereferenced: their vector, slots and forward lists are written;
+//! - `entry` is where a search starts;
+//! - ids below `visible` may be returned.
+//!
+//! ```text
+//! writer, per sub-batch [s, e):
+//!   1 forward lists of s..e              nobody can reach them yet        Relaxed
+//!   2 ready = e                                                           Release
+//!   3 reverse edges into older lists, in place, a store per changed slot  Relaxed
+//!   4 entry, if the top level grew; the node is linked already            Release
+//! after the caller's whole batch: visible = end                           Release
+//!
+//! reader: visible, entry, ready, in this order                            Acquire
+//! ```
+//! - I1: whatever is below `ready` was fully written before the Release store that covers it.
+//! - I2: a reader dereferences an id only if it is below the `ready` it loaded. So a slot may hold an
+//!   old id, a new one, or end early: each is safe, and a mixed list costs at most one edge of one hop.
+//! - I3: results hold only ids below the `visible` it loaded.
+//!
+//! Nodes in `[visible, ready)` are walked through but not returned, so a reader of an old prefix keeps
+//! its recall while a large batch lands. Everything that can fail or that runs code of a caller's
+//! [`VectorSource`] happens before step 2; from there on a sub-batch only stores words.
+//!
+//! # Reading on
+//! [`insert`] builds (sub-batches, Algorithm 1), [`select`] chooses neighbors (Algorithm 4),
+//! [`reverse`] plans the edges back, [`anchors`] keeps every node reachable; [`search`] and [`walk`]
+//! read (Algorithms 2 and 5); [`slots`] is the memory.
+
+mod anchors;
+mod health;
+mod insert;
+mod key;
+mod levels;
+mod parts;
+mod pool;
+mod reverse;
+mod scratch;
+mod search;
+mod select;
+mod slots;
+mod visited;
+mod walk;
+mod watermarks;
+
+use std::ops::Range;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+
+use crate::distance::DistanceType;
+use crate::error::{Error, Result};
+use crate::params::BuildParams;
+use crate::source::VectorSource;
+
+pub use health::GraphHealth;
+pub use key::ScoredPoint;
+pub(crate) use parts::{GraphParts, LevelRow};
+pub use search::SearchResult;
+pub(crate) use search::check_query;
+
+use levels::{Levels, MAX_LEVELS};
+use scratch::ScratchPool;
+use slots::{NONE, Row, SlotArena};
+use watermarks::Watermarks;
+
+/// Largest `m` that is built: a list of 8,192 neighbors is a scan, not a graph.
+const MAX_M: usize = 4096;
+
+/// An HNSW graph over the vectors of a [`VectorSource`]. It holds edges and no vectors.
+///
+/// All methods take `&self`. Inserts wait for each other; searches wait for nobody.
+pub struct HnswGraph {
+    params: BuildParams,
+    levels: Levels,
+    /// Level-0 lists with their side columns, by node id.
+    nodes: SlotArena,
+    /// Lists of levels 1 and up: a node on level `l` owns `l` consecutive rows.
+    upper: SlotArena,
+    watermarks: Watermarks,
+    /// The first entry point that reached each level: where a search of an old prefix starts.
+    entries: [AtomicU32; MAX_LEVELS],
+    writer: Mutex<Writer>,
+    scratch: ScratchPool,
+    /// Set by the first insert: the metric and dimension of all edges.
+    metric: OnceLock<(DistanceType, usize)>,
+}
+
+/// What only the writer knows.
+struct Writer {
+    /// The node without an anchor, from which anchor edges lead to all others.
+    root: u32,
+    /// Rows of the upper arena in use.
+    upper_rows: u32,
+    /// An imported graph may come without edge distances; they are computed at the first insert.
+    distances_known: bool,
+}
+
+impl HnswGraph {
+    /// A graph without nodes. Memory grows with the rows; there is no capacity to declare.
+    ///
+    /// # Errors
+    /// [`Error::InvalidParams`] as [`BuildParams::validate`], or if `m` exceeds 4,096.
+    pub fn try_new(params: BuildParams) -> Result<Self> {
+        params.validate()?;
+        if params.m > MAX_M {
+            let requirement = format!("at most {MAX_M}");
+            return Err(Error::InvalidParams { parameter: "m", value: params.m as u64, requirement });
+        }
+        Ok(Self {
+            levels: Levels::new(params.seed, params.m, params.max_level),
+            nodes: SlotArena::new(params.cap(0), true),
+            upper: SlotArena::new(params.cap(1), false),
+            watermarks: Watermarks::new(),
+            entries: std::array::from_fn(|_| AtomicU32::new(NONE)),
+            writer: Mutex::new(Writer { root: NONE, upper_rows: 0, distances_known: true }),
+            scratch: ScratchPool::new(),
+            metric: OnceLock::new(),
+            params,
+        })
+    }
+
+    /// Nodes that a search may return.
+    pub fn len(&self) -> usize {
+        self.watermarks.visible() as usize
+    }
+
+    /// Whether there is no node.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The parameters of the build.
+    pub fn params(&self) -> &BuildParams {
+        &self.params
+    }
+
+    /// Inserts one node, the next one: `id` is [`len`](Self::len).
+    ///
+    /// # Errors
+    /// As [`insert_batch`](Self::insert_batch).
+    pub fn insert<S: VectorSource + ?Sized>(&self, id: u32, source: &S) -> Result<()> {
+        let end = id.checked_add(1).ok_or(Error::TooManyVectors { len: id as usize, added: 1 })?;
+        self.insert_batch(id..end, source)
+    }
+
+    /// Inserts the nodes `ids`, which must start at [`len`](Self::len). They are searchable, all at
+    /// once, when this returns.
+    ///
+    /// Runs on rayon's current thread pool. The graph depends on the seed, the vectors and how they
+    /// were batched, not on the number of threads.
+    ///
+    /// # Errors
+    /// Nothing is inserted if
+    /// - `ids` does not start at `len()` ([`Error::NonContiguousIds`]),
+    /// - the source is shorter than `ids.end` ([`Error::SourceTooShort`]),
+    /// - the source has another metric or dimension than in earlier inserts ([`Error::SourceMismatch`]).
+    pub fn insert_batch<S: VectorSource + ?Sized>(&self, ids: Range<u32>, source: &S) -> Result<()> {
+        let mut writer = self.lock_writer();
+        let next = self.watermarks.visible();
+        if ids.start != next || ids.end < ids.start {
+            return Err(Error::NonContiguousIds { expected: next, start: ids.start, end: ids.end });
+        }
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let (len, needed) = (source.len(), ids.end as usize);
+        if len < needed {
+            return Err(Error::SourceTooShort { len, needed });
+        }
+        self.check_metric(source)?;
+        let _ = self.metric.set((source.distance_type(), source.dim()));
+        self.build(&mut writer, ids.end, source);
+        self.watermarks.publish_visible(ids.end);
+        Ok(())
+    }
+
+    /// Bytes of everything the graph holds.
+    pub fn resident_bytes(&self) -> usize {
+        size_of::<Self>()
+            + self.nodes.resident_bytes()
+            + self.upper.resident_bytes()
+            + self.scratch.resident_bytes()
+    }
+
+    /// Bytes that the lists of `rows` nodes take, before they are there: an estimate of what
+    /// [`resident_bytes`](Self::resident_bytes) grows to.
+    pub fn reserved_bytes(params: &BuildParams, rows: usize) -> usize {
+        let rows = u32::try_from(rows).unwrap_or(u32::MAX);
+        // Each node is on 1 / (m - 1) upper levels on average.
+        let upper = rows / (params.m.max(2) as u32 - 1) + 1;
+        SlotArena::bytes_for(params.cap(0), true, rows) + SlotArena::bytes_for(params.cap(1), false, upper)
+    }
+
+    fn check_metric<S: VectorSource + ?Sized>(&self, source: &S) -> Result<()> {
+        let Some(&(distance_type, dim)) = self.metric.get() else { return Ok(()) };
+        let mismatch =
+            |what, expected: String, actual: String| Err(Error::SourceMismatch { what, expected, actual });
+        if source.distance_type() != distance_type {
+            return mismatch("distance type", distance_type.to_string(), source.distance_type().to_string());
+        }
+        if source.dim() != dim {
+            return mismatch("dimension", dim.to_string(), source.dim().to_string());
+        }
+        Ok(())
+    }
+
+    /// The writer's lock. A panic of a caller's source leaves nothing half done behind it (see the
+    /// module's documentation), so a poisoned lock is as good as any.
+    fn lock_writer(&self) -> MutexGuard<'_, Writer> {
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The slots of a node on a level; empty if it has none there.
+    #[inline(always)]
+    fn neighbors(&self, level: usize, id: u32) -> Row<'_> {
+        match self.arena_row(level, id) {
+            Some((arena, row)) => arena.neighbors(row),
+            None => Row::EMPTY,
+        }
+    }
+
+    /// Where the list of a node on a level is.
+    #[inline(always)]
+    fn arena_row(&self, level: usize, id: u32) -> Option<(&SlotArena, u32)> {
+        if level == 0 {
+            return Some((&self.nodes, id));
+        }
+        match self.nodes.upper(id) {
+            NONE => None,
+            upper => Some((&self.upper, upper + level as u32 - 1)),
+        }
+    }
+
+    /// The edges of a node on a level, with their distances.
+    fn edges(&self, level: usize, id: u32) -> Vec<(u32, f32)> {
+        self.arena_row(level, id).map_or_else(Vec::new, |(arena, row)| arena.edges(row).collect())
+    }
+
+    /// The highest entry point below `end`.
+    fn entry_below(&self, end: u32) -> watermarks::Entry {
+        let level = (0..MAX_LEVELS).rev().find(|&l| self.entries[l].load(Ordering::Relaxed) < end);
+        let level = level.unwrap_or(0);
+        let id = self.entries[level].load(Ordering::Relaxed);
+        watermarks::Entry { level, id: if id < end { id } else { 0 } }
+    }
+}

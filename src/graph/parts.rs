@@ -1,0 +1,298 @@
+//! A graph taken apart and put together again: what export and import work with.
+//!
+//! The form is that of Lance's batch, without Arrow: one row per (level, node), level 0 first.
+
+use super::HnswGraph;
+use super::health::reach;
+use super::key::key;
+use super::slots::NONE;
+use super::watermarks::Entry;
+use crate::error::Result;
+use crate::params::BuildParams;
+use crate::source::VectorSource;
+
+/// All lists of a graph, concatenated.
+#[derive(Default)]
+pub(crate) struct GraphParts {
+    pub entry_point: u32,
+    /// Rows of level `l`: `level_offsets[l]..level_offsets[l + 1]`.
+    pub level_offsets: Vec<usize>,
+    /// The node of each row.
+    pub ids: Vec<u32>,
+    /// Edges of row `r`: `offsets[r]..offsets[r + 1]`.
+    pub offsets: Vec<usize>,
+    pub neighbors: Vec<u32>,
+    pub distances: Vec<f32>,
+}
+
+/// One list to import. Anything may be wrong with it except its lengths.
+pub(crate) struct LevelRow {
+    pub id: u32,
+    /// Neighbors in the order given; NaN where the distance is not known.
+    pub edges: Vec<(u32, f32)>,
+}
+
+impl HnswGraph {
+    /// The nodes below `end` that are on an upper level: id, first row in the upper arena, levels.
+    pub(super) fn upper_nodes(&self, end: u32, upper_rows: u32) -> Vec<(u32, u32, u32)> {
+        // Rows are given out in the order of ids.
+        let mut nodes: Vec<(u32, u32, u32)> = Vec::new();
+        let ready = self.watermarks.load().ready;
+        let with_rows = (0..ready).map(|id| (id, self.nodes.upper(id))).filter(|&(_, row)| row != NONE);
+        for (id, row) in with_rows {
+            if let Some(last) = nodes.last_mut() {
+                last.2 = row - last.1;
+            }
+            if id >= end {
+                return nodes;
+            }
+            nodes.push((id, row, upper_rows - row));
+        }
+        nodes
+    }
+
+    /// The first `max_nodes` nodes and the edges among them, every node reachable from the entry
+    /// point. Inserts wait meanwhile.
+    pub(crate) fn to_parts(&self, max_nodes: usize) -> GraphParts {
+        let writer = self.lock_writer();
+        let end = self.watermarks.visible().min(u32::try_from(max_nodes).unwrap_or(u32::MAX));
+        let mut parts = GraphParts { level_offsets: vec![0], offsets: vec![0], ..Default::default() };
+        if end == 0 {
+            return parts;
+        }
+        let upper = self.upper_nodes(end, writer.upper_rows);
+        let height = upper.iter().map(|node| node.2 as usize).max().unwrap_or(0) + 1;
+        let mut entry = self.entry_below(end);
+        if entry.level + 1 < height {
+            // Only in the prefix of an imported graph.
+            let top = upper.iter().find(|node| node.2 as usize + 1 == height);
+            entry = top.map_or(entry, |node| Entry { level: height - 1, id: node.0 });
+        }
+        parts.entry_point = entry.id;
+
+        let mut lists: Vec<Vec<(u32, f32)>> = (0..end).map(|id| self.sorted_edges(0, id, end)).collect();
+        if end < self.watermarks.load().ready {
+            reconnect(&mut lists, entry.id);
+        }
+        for (id, list) in (0..end).zip(&lists) {
+            parts.push(id, list);
+        }
+        parts.level_offsets.push(parts.ids.len());
+        for level in 1..height {
+            for &(id, _, _) in upper.iter().filter(|node| node.2 as usize >= level) {
+                parts.push(id, &self.sorted_edges(level, id, end));
+            }
+            parts.level_offsets.push(parts.ids.len());
+        }
+        parts
+    }
+
+    /// A node's edges to nodes below `end`, nearest first; in the order they came in if the graph was
+    /// imported without distances.
+    fn sorted_edges(&self, level: usize, id: u32, end: u32) -> Vec<(u32, f32)> {
+        let mut edges = self.edges(level, id);
+        edges.retain(|edge| edge.0 < end);
+        if edges.iter().all(|edge| !edge.1.is_nan()) {
+            edges.sort_unstable_by_key(|&(id, distance)| key(distance, id));
+        } else {
+            // Readers use these as ranks at most; a number is better than none.
+            edges.iter_mut().for_each(|edge| edge.1 = if edge.1.is_nan() { 0.0 } else { edge.1 });
+        }
+        edges
+    }
+
+    /// Builds a graph from lists of a foreign origin: `levels[l]` are the rows of level `l`, those of
+    /// level 0 in the order of their ids, all ids below the number of nodes.
+    ///
+    /// Edges that cannot be (to itself, twice, to no node) are dropped, lists are cut to their
+    /// caps, and nodes that no edge leads to are connected.
+    pub(crate) fn from_parts(
+        params: BuildParams,
+        entry_point: u32,
+        mut levels: Vec<Vec<LevelRow>>,
+    ) -> Result<Self> {
+        let graph = Self::try_new(params)?;
+        let Some(len) = levels.first().map(Vec::len).filter(|&len| len > 0) else { return Ok(graph) };
+        let end = len as u32;
+        for row in levels.iter_mut().flatten() {
+            let mut seen = Vec::with_capacity(row.edges.len());
+            row.edges.retain(|&(id, _)| {
+                id != row.id && id < end && !seen.contains(&id) && {
+                    seen.push(id);
+                    true
+                }
+            });
+        }
+        let upper = levels.split_off(1);
+        let mut level_of = vec![0_usize; len];
+        for (level, row) in
+            upper.iter().enumerate().flat_map(|(l, rows)| rows.iter().map(move |r| (l + 1, r)))
+        {
+            level_of[row.id as usize] = level_of[row.id as usize].max(level);
+        }
+        let top = level_of.iter().copied().max().unwrap_or(0);
+        // A search starts on the top level, wherever the batch said.
+        let highest = (0..end).find(|&id| level_of[id as usize] == top).unwrap_or(0);
+        let id = if level_of[entry_point as usize] == top { entry_point } else { highest };
+        let entry = Entry { level: top, id };
+
+        let mut writer = graph.lock_writer();
+        for id in 0..end {
+            graph.nodes.grow(id);
+            let levels = level_of[id as usize] as u32;
+            if levels > 0 {
+                graph.nodes.set_upper(id, writer.upper_rows);
+            }
+            for _ in 0..levels {
+                graph.upper.grow(writer.upper_rows);
+                writer.upper_rows += 1;
+            }
+        }
+        for (level, rows) in upper.into_iter().enumerate() {
+            for mut row in rows {
+                cut(&mut row.edges, graph.params.cap(level + 1), |_| false);
+                if let Some((arena, at)) = graph.arena_row(level + 1, row.id) {
+                    arena.write(at, &row.edges);
+                }
+            }
+        }
+        let lists: Vec<Vec<(u32, f32)>> = levels.into_iter().flatten().map(|row| row.edges).collect();
+        graph.plant(lists, entry.id);
+        writer.root = entry.id;
+        writer.distances_known = (0..end)
+            .all(|id| (0..=level_of[id as usize]).all(|l| graph.edges(l, id).iter().all(|e| !e.1.is_nan())));
+        drop(writer);
+
+        for cell in &graph.entries[..=top] {
+            cell.store(entry.id, std::sync::atomic::Ordering::Relaxed);
+        }
+        graph.watermarks.publish_ready(end);
+        graph.watermarks.publish_entry(entry);
+        graph.watermarks.publish_visible(end);
+        Ok(graph)
+    }
+
+    /// Writes level 0 with an anchor for every node: a tree over the given edges, breadth first, at
+    /// most `m` children each, and edges of our own to what it does not reach.
+    fn plant(&self, mut lists: Vec<Vec<(u32, f32)>>, root: u32) {
+        let m = self.params.m;
+        let mut placed = vec![false; lists.len()];
+        let mut children = vec![0_usize; lists.len()];
+        let mut place = |placed: &mut Vec<bool>, parent: u32, id: u32| {
+            let free = children[parent as usize] < m && !placed[id as usize];
+            if free {
+                placed[id as usize] = true;
+                children[parent as usize] += 1;
+                self.nodes.set_anchor(id, parent);
+            }
+            free
+        };
+        placed[root as usize] = true;
+        let mut order = vec![root];
+        let mut stranded = 0;
+        let mut next = 0;
+        loop {
+            while let Some(&id) = order.get(next) {
+                for &(neighbor, _) in &lists[id as usize] {
+                    if place(&mut placed, id, neighbor) {
+                        order.push(neighbor);
+                    }
+                }
+                next += 1;
+            }
+            // The tree stopped short of some node: hang it below a placed neighbor of its own that has
+            // room, or below any placed node that has.
+            while stranded < lists.len() && placed[stranded] {
+                stranded += 1;
+            }
+            if stranded == lists.len() {
+                break;
+            }
+            let id = stranded as u32;
+            let own = lists[stranded].clone();
+            let near = own.iter().copied().find(|&(n, _)| placed[n as usize] && place(&mut placed, n, id));
+            let (parent, distance) = near.unwrap_or_else(|| {
+                let any = order.iter().rev().copied().find(|&n| place(&mut placed, n, id));
+                (any.unwrap_or(root), f32::NAN)
+            });
+            if lists[parent as usize].iter().all(|edge| edge.0 != id) {
+                lists[parent as usize].push((id, distance));
+            }
+            order.push(id);
+        }
+        for (id, edges) in (0_u32..).zip(&mut lists) {
+            cut(edges, self.params.cap(0), |neighbor| self.nodes.anchor(neighbor) == id);
+            self.nodes.write(id, edges);
+        }
+    }
+
+    /// Computes the edge distances that an imported graph came without.
+    pub(super) fn measure_edges<S: VectorSource + ?Sized>(&self, upper_rows: u32, source: &S) {
+        let ready = self.watermarks.load().ready;
+        let mut levels = vec![0; ready as usize];
+        for (id, _, upper) in self.upper_nodes(ready, upper_rows) {
+            levels[id as usize] = upper as usize;
+        }
+        for (id, levels) in (0..ready).zip(levels) {
+            for level in 0..=levels {
+                let mut edges = self.edges(level, id);
+                if edges.iter().any(|edge| edge.1.is_nan()) {
+                    for edge in edges.iter_mut().filter(|edge| edge.1.is_nan()) {
+                        let distance = source.distance_between(id, edge.0);
+                        edge.1 = if distance.is_nan() { f32::INFINITY } else { distance };
+                    }
+                    if let Some((arena, row)) = self.arena_row(level, id) {
+                        arena.replace(row, &edges);
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl GraphParts {
+    fn push(&mut self, id: u32, edges: &[(u32, f32)]) {
+        self.ids.push(id);
+        self.neighbors.extend(edges.iter().map(|edge| edge.0));
+        self.distances.extend(edges.iter().map(|edge| edge.1));
+        self.offsets.push(self.neighbors.len());
+    }
+}
+
+/// Cuts a list to `cap` edges: the protected ones and the nearest others.
+fn cut(edges: &mut Vec<(u32, f32)>, cap: usize, protected: impl Fn(u32) -> bool) {
+    if edges.len() <= cap {
+        return;
+    }
+    // Stable, and NaN as infinity: without distances the order given decides.
+    edges.sort_by_key(|&(id, distance)| (!protected(id), key(distance, 0)));
+    edges.truncate(cap);
+}
+
+/// Makes every node of a prefix reachable: an edge that led through a node past the prefix is
+/// replaced by one from a neighbor of the node it led to.
+fn reconnect(lists: &mut [Vec<(u32, f32)>], entry: u32) {
+    loop {
+        let reached = reach(lists.len(), entry, |id, visit| {
+            lists[id as usize].iter().for_each(|edge| visit(edge.0));
+        });
+        let mut connected = false;
+        for id in (0..lists.len()).filter(|&id| !reached[id]) {
+            let near = lists[id].iter().copied().find(|edge| reached[edge.0 as usize]);
+            if let Some((neighbor, distance)) = near {
+                let list = &mut lists[neighbor as usize];
+                let at = list.partition_point(|edge| edge.1 <= distance);
+                list.insert(at, (id as u32, distance));
+                connected = true;
+            }
+        }
+        if connected {
+            continue;
+        }
+        // Nodes that know only each other: the first of them, from the entry point, as its last choice.
+        match reached.iter().position(|&r| !r) {
+            Some(id) => lists[entry as usize].push((id as u32, f32::INFINITY)),
+            None => return,
+        }
+    }
+}

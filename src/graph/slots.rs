@@ -1,0 +1,267 @@
+//! Neighbor lists in memory: fixed rows of slots, in chunks that never move.
+//!
+//! ```text
+//! chunk of n rows:  | n x neighbor ids | n x edge distances | n anchors | n upper offsets |
+//! row:  ids from the front, then u32::MAX; distances at the same places; whole cache lines
+//! ```
+//! Readers touch the neighbor ids only. A slot is one word, so whatever a reader finds in it was
+//! written there whole; what it may find is the publication protocol's business (`super`).
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use crate::chunked::{Directory, Place, empty_directory, locate};
+
+/// No neighbor, no anchor, no upper levels.
+pub(super) const NONE: u32 = u32::MAX;
+
+const LANES: usize = 16;
+
+/// Sixteen slots: one cache line.
+#[repr(align(64))]
+pub(super) struct Line([AtomicU32; LANES]);
+
+impl Line {
+    #[inline(always)]
+    pub fn words(&self) -> &[AtomicU32; LANES] {
+        &self.0
+    }
+}
+
+/// A row of slots.
+#[derive(Clone, Copy)]
+pub(super) struct Row<'a>(&'a [Line]);
+
+impl<'a> Row<'a> {
+    pub const EMPTY: Self = Self(&[]);
+
+    pub fn lines(self) -> &'a [Line] {
+        self.0
+    }
+
+    /// The words up to the first [`NONE`].
+    #[inline(always)]
+    pub fn iter(self) -> impl Iterator<Item = u32> + 'a {
+        let words = self.0.iter().flat_map(|line| &line.0);
+        words.map(|slot| slot.load(Ordering::Relaxed)).take_while(|&word| word != NONE)
+    }
+
+    /// The first `len` words, as distances.
+    pub fn floats(self, len: usize) -> impl Iterator<Item = f32> + 'a {
+        let words = self.0.iter().flat_map(|line| &line.0);
+        words.take(len).map(|slot| f32::from_bits(slot.load(Ordering::Relaxed)))
+    }
+
+    /// Stores a word; writer only.
+    pub fn store(self, at: usize, word: u32) {
+        if let Some(line) = self.0.get(at / LANES) {
+            line.0[at % LANES].store(word, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Rows of slots, addressed by a number that counts from 0.
+pub(super) struct SlotArena {
+    chunks: Directory<Line>,
+    lines_per_row: usize,
+    /// Whether rows have an anchor and an upper offset.
+    side_columns: bool,
+}
+
+impl SlotArena {
+    pub fn new(slots_per_row: usize, side_columns: bool) -> Self {
+        Self { chunks: empty_directory(), lines_per_row: slots_per_row.div_ceil(LANES), side_columns }
+    }
+
+    fn lines(&self, rows: usize) -> usize {
+        let side = if self.side_columns { 2 * rows.div_ceil(LANES) } else { 0 };
+        2 * rows * self.lines_per_row + side
+    }
+
+    /// Makes the chunk of `row` exist. Chunks start out all [`NONE`].
+    pub fn grow(&self, row: u32) {
+        let place = locate(row);
+        self.chunks[place.chunk].get_or_init(|| {
+            let line = || Line(std::array::from_fn(|_| AtomicU32::new(NONE)));
+            (0..self.lines(place.len)).map(|_| line()).collect()
+        });
+    }
+
+    #[inline(always)]
+    fn chunk(&self, place: Place) -> &[Line] {
+        self.chunks[place.chunk].get().map_or(&[], |chunk| chunk)
+    }
+
+    #[inline(always)]
+    fn row(&self, place: Place, row: usize) -> Row<'_> {
+        let start = row * self.lines_per_row;
+        Row(self.chunk(place).get(start..start + self.lines_per_row).unwrap_or(&[]))
+    }
+
+    /// The neighbor ids of a row; empty if the row is not there.
+    #[inline(always)]
+    pub fn neighbors(&self, row: u32) -> Row<'_> {
+        let place = locate(row);
+        self.row(place, place.offset)
+    }
+
+    /// The edge distances of a row; writer and export only.
+    pub fn distances(&self, row: u32) -> Row<'_> {
+        let place = locate(row);
+        self.row(place, place.len + place.offset)
+    }
+
+    fn side(&self, row: u32, column: usize) -> Option<&AtomicU32> {
+        let place = locate(row);
+        let start = 2 * place.len * self.lines_per_row + column * place.len.div_ceil(LANES);
+        self.chunk(place).get(start + place.offset / LANES).map(|line| &line.0[place.offset % LANES])
+    }
+
+    /// The neighbor whose edge keeps this node reachable; writer only.
+    pub fn anchor(&self, row: u32) -> u32 {
+        self.side(row, 0).map_or(NONE, |cell| cell.load(Ordering::Relaxed))
+    }
+
+    pub fn set_anchor(&self, row: u32, anchor: u32) {
+        if let Some(cell) = self.side(row, 0) {
+            cell.store(anchor, Ordering::Relaxed);
+        }
+    }
+
+    /// Row of this node's level-1 list in the upper arena.
+    #[inline(always)]
+    pub fn upper(&self, row: u32) -> u32 {
+        self.side(row, 1).map_or(NONE, |cell| cell.load(Ordering::Relaxed))
+    }
+
+    pub fn set_upper(&self, row: u32, upper: u32) {
+        if let Some(cell) = self.side(row, 1) {
+            cell.store(upper, Ordering::Relaxed);
+        }
+    }
+
+    /// The edges of a row, in the order of its slots.
+    pub fn edges(&self, row: u32) -> impl Iterator<Item = (u32, f32)> + '_ {
+        let neighbors = self.neighbors(row);
+        neighbors.iter().zip(self.distances(row).floats(neighbors.0.len() * LANES))
+    }
+
+    /// Writes `edges` over a row that no reader can reach yet.
+    pub fn write(&self, row: u32, edges: &[(u32, f32)]) {
+        let (neighbors, distances) = (self.neighbors(row), self.distances(row));
+        for at in 0..neighbors.0.len() * LANES {
+            let (id, distance) = edges.get(at).copied().unwrap_or((NONE, f32::NAN));
+            neighbors.store(at, id);
+            distances.store(at, distance.to_bits());
+        }
+    }
+
+    /// Turns the list of a row that readers may be walking into `edges`, one slot at a time: what
+    /// stays keeps its slot, what is new takes a freed or a free one, and a gap is closed with the
+    /// last edge before the end moves in. A reader may meet that edge twice, or not at all.
+    pub fn replace(&self, row: u32, edges: &[(u32, f32)]) {
+        let (neighbors, distances) = (self.neighbors(row), self.distances(row));
+        let mut current: Vec<u32> = neighbors.iter().collect();
+        let put = |at: usize, (id, distance): (u32, f32)| {
+            distances.store(at, distance.to_bits());
+            neighbors.store(at, id);
+        };
+        let mut added: Vec<(u32, f32)> =
+            edges.iter().copied().filter(|edge| !current.contains(&edge.0)).collect();
+        added.reverse();
+        let stays = |id: u32| edges.iter().find(|edge| edge.0 == id).copied();
+        let mut at = 0;
+        while at < current.len() {
+            match (stays(current[at]), added.pop()) {
+                (Some(edge), unused) => {
+                    distances.store(at, edge.1.to_bits());
+                    added.extend(unused);
+                    at += 1;
+                }
+                (None, Some(edge)) => {
+                    put(at, edge);
+                    current[at] = edge.0;
+                    at += 1;
+                }
+                (None, None) => {
+                    let last = current.len() - 1;
+                    if let Some(edge) = stays(current[last]).filter(|_| last > at) {
+                        put(at, edge);
+                        current[at] = edge.0;
+                    }
+                    neighbors.store(last, NONE);
+                    current.pop();
+                }
+            }
+        }
+        for edge in added.into_iter().rev() {
+            put(current.len(), edge);
+            current.push(edge.0);
+        }
+    }
+
+    /// Bytes of the directory and all chunks.
+    pub fn resident_bytes(&self) -> usize {
+        let chunks: usize =
+            self.chunks.iter().filter_map(OnceLock::get).map(|c| size_of_val::<[Line]>(c)).sum();
+        size_of_val::<[_]>(&self.chunks) + chunks
+    }
+
+    /// Bytes of the chunks for `rows` rows.
+    pub fn bytes_for(slots_per_row: usize, side_columns: bool, rows: u32) -> usize {
+        let arena =
+            Self { chunks: Box::default(), lines_per_row: slots_per_row.div_ceil(LANES), side_columns };
+        let (mut row, mut lines) = (0_u64, 0);
+        while row < u64::from(rows) {
+            let place = locate(row as u32);
+            lines += arena.lines(place.len);
+            row += place.len as u64;
+        }
+        lines * size_of::<Line>()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn list(arena: &SlotArena, row: u32) -> Vec<(u32, f32)> {
+        let mut edges: Vec<_> = arena.edges(row).collect();
+        edges.sort_by_key(|edge| edge.0);
+        edges
+    }
+
+    #[test]
+    fn replace_gives_the_new_list_whatever_the_old_one_was() {
+        let arena = SlotArena::new(8, true);
+        arena.grow(3);
+        let edges = |ids: &[u32]| ids.iter().map(|&id| (id, id as f32)).collect::<Vec<_>>();
+        for old in 0..64_u32 {
+            for new in 0..64_u32 {
+                let ids = |mask: u32| (0..6).filter(move |bit| mask >> bit & 1 == 1).collect::<Vec<u32>>();
+                arena.write(3, &edges(&ids(old)));
+                arena.replace(3, &edges(&ids(new)));
+                assert_eq!(list(&arena, 3), edges(&ids(new)), "{old:b} to {new:b}");
+            }
+        }
+    }
+
+    #[test]
+    fn rows_do_not_overlap() {
+        let arena = SlotArena::new(20, true);
+        for row in 0..200 {
+            arena.grow(row);
+            arena.write(row, &[(row, row as f32), (row + 1, -1.0)]);
+            arena.set_anchor(row, row + 7);
+            arena.set_upper(row, row + 9);
+        }
+        for row in 0..200 {
+            assert_eq!(list(&arena, row), [(row, row as f32), (row + 1, -1.0)]);
+            assert_eq!((arena.anchor(row), arena.upper(row)), (row + 7, row + 9));
+        }
+        assert_eq!(arena.edges(100_000).count(), 0);
+        assert_eq!(arena.anchor(100_000), NONE);
+        let chunks = SlotArena::bytes_for(20, true, 200);
+        assert_eq!(arena.resident_bytes(), chunks + size_of_val::<[_]>(&arena.chunks));
+    }
+}

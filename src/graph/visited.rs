@@ -1,0 +1,56 @@
+//! The set of nodes one walk has seen: a one-byte stamp per node.
+
+/// Starting over costs nothing but a new epoch, except every 255th time.
+#[derive(Default)]
+pub(super) struct Visited {
+    stamps: Vec<u8>,
+    epoch: u8,
+}
+
+impl Visited {
+    /// Empties the set and makes room for ids below `len`.
+    pub fn start(&mut self, len: usize) {
+        if self.stamps.len() < len {
+            // A little ahead, so that a growing graph does not reallocate for every search.
+            self.stamps.resize(len + len / 8, 0);
+        }
+        self.epoch = self.epoch.wrapping_add(1);
+        if self.epoch == 0 {
+            self.stamps.fill(0);
+            self.epoch = 1;
+        }
+    }
+
+    /// Adds an id; false if it was there, or is out of range.
+    #[inline(always)]
+    pub fn insert(&mut self, id: u32) -> bool {
+        match self.stamps.get_mut(id as usize) {
+            Some(stamp) if *stamp != self.epoch => {
+                *stamp = self.epoch;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    pub fn resident_bytes(&self) -> usize {
+        self.stamps.capacity()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn epochs_do_not_leak_into_each_other() {
+        let mut visited = Visited::default();
+        for round in 0..1000_u32 {
+            visited.start(300);
+            let id = round % 300;
+            assert!(visited.insert(id), "round {round}");
+            assert!(!visited.insert(id));
+        }
+        assert!(!visited.insert(1_000_000));
+    }
+}

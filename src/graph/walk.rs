@@ -1,0 +1,176 @@
+//! Walking the graph: greedy search on the upper levels, beam search on one level.
+//!
+//! Algorithm 2 of Malkov and Yashunin (arXiv 1603.09320), in two passes per node: first the list is
+//! copied out and the unvisited ids are kept, then all of them are scored in one call.
+
+use std::cmp::Reverse;
+use std::sync::atomic::Ordering;
+
+use super::key::{distance, id, key};
+use super::scratch::Scratch;
+use super::slots::{NONE, Row};
+use super::{HnswGraph, watermarks::Entry};
+use crate::distance::PreparedQuery;
+use crate::source::VectorSource;
+
+/// One query on its way through the graph.
+pub(super) struct Walk<'a, S: ?Sized> {
+    pub graph: &'a HnswGraph,
+    pub source: &'a S,
+    pub query: &'a PreparedQuery<'a>,
+    /// Ids at or past this are never dereferenced.
+    pub readable: u32,
+    pub scratch: &'a mut Scratch,
+}
+
+impl<S: VectorSource + ?Sized> Walk<'_, S> {
+    /// The key of one node.
+    pub fn score(&mut self, id: u32) -> u64 {
+        let mut out = [0.0];
+        self.source.distances_to(self.query, &[id], &mut out);
+        key(out[0], id)
+    }
+
+    /// From the entry point down to `level`, at each step to the nearest neighbor as long as that is
+    /// nearer; `ef = 1` in the paper.
+    pub fn greedy_search(&mut self, entry: Entry, level: usize) -> u64 {
+        let mut nearest = self.score(entry.id);
+        for level in (level + 1..=entry.level).rev() {
+            loop {
+                let before = nearest;
+                self.collect(self.graph.neighbors(level, id(nearest)));
+                self.source.distances_to(self.query, &self.scratch.ids, &mut self.scratch.distances);
+                for (&id, &distance) in self.scratch.ids.iter().zip(&self.scratch.distances) {
+                    nearest = nearest.min(key(distance, id));
+                }
+                // By distance alone: equally near nodes are no progress.
+                if distance(nearest) >= distance(before) {
+                    nearest = before;
+                    break;
+                }
+            }
+        }
+        nearest
+    }
+
+    /// The nearest `ef` nodes of `level` that a beam of that width meets from `start`; nearest first,
+    /// in the scratch's pool.
+    pub fn beam_search(&mut self, start: u64, level: usize, ef: usize) {
+        self.scratch.visited.start(self.readable as usize);
+        self.scratch.visited.insert(id(start));
+        self.scratch.pool.start(ef);
+        self.scratch.pool.insert(start);
+        while let Some(nearest) = self.scratch.pool.expand_next() {
+            self.collect_unvisited(self.graph.neighbors(level, id(nearest)));
+            self.source.distances_to(self.query, &self.scratch.ids, &mut self.scratch.distances);
+            let pool = &mut self.scratch.pool;
+            for (&id, &distance) in self.scratch.ids.iter().zip(&self.scratch.distances) {
+                let key = key(distance, id);
+                if key < pool.bound() {
+                    pool.insert(key);
+                }
+            }
+        }
+    }
+
+    /// Begins a [`beam_search_through`](Self::beam_search_through).
+    pub fn start_through(&mut self) {
+        self.scratch.visited.start(self.readable as usize);
+        self.scratch.candidates.clear();
+        self.scratch.results.clear();
+    }
+
+    /// Beam search on level 0 that walks through nodes it may not return: they lead on, but they
+    /// take no place among the `ef` results. Goes on from what the scratch holds.
+    pub fn beam_search_through(&mut self, start: u64, ef: usize, returnable: &impl Fn(u32) -> bool) {
+        if !self.scratch.visited.insert(id(start)) {
+            return;
+        }
+        self.offer(start, ef, returnable);
+        while let Some(Reverse(nearest)) = self.scratch.candidates.pop() {
+            if self.scratch.results.len() >= ef
+                && self.scratch.results.peek().is_some_and(|&worst| nearest > worst)
+            {
+                break;
+            }
+            self.collect_unvisited(self.graph.neighbors(0, id(nearest)));
+            self.source.distances_to(self.query, &self.scratch.ids, &mut self.scratch.distances);
+            for at in 0..self.scratch.ids.len() {
+                self.offer(key(self.scratch.distances[at], self.scratch.ids[at]), ef, returnable);
+            }
+        }
+    }
+
+    fn offer(&mut self, key: u64, ef: usize, returnable: &impl Fn(u32) -> bool) {
+        let Scratch { candidates, results, .. } = &mut *self.scratch;
+        if results.len() >= ef && results.peek().is_some_and(|&worst| key >= worst) {
+            return;
+        }
+        candidates.push(Reverse(key));
+        if returnable(id(key)) {
+            results.push(key);
+            if results.len() > ef {
+                results.pop();
+            }
+        }
+    }
+
+    /// Scores every id below `end` that the walk has not met: what no beam can guarantee to find.
+    pub fn scan_unvisited(&mut self, end: u32, k: usize) {
+        let mut next = 0;
+        while next < end {
+            self.scratch.ids.clear();
+            while next < end && self.scratch.ids.len() < 256 {
+                if self.scratch.visited.insert(next) {
+                    self.scratch.ids.push(next);
+                }
+                next += 1;
+            }
+            self.scratch.distances.resize(self.scratch.ids.len(), 0.0);
+            self.source.distances_to(self.query, &self.scratch.ids, &mut self.scratch.distances);
+            for at in 0..self.scratch.ids.len() {
+                self.scratch.results.push(key(self.scratch.distances[at], self.scratch.ids[at]));
+                if self.scratch.results.len() > k {
+                    self.scratch.results.pop();
+                }
+            }
+        }
+    }
+
+    /// The nearest `ef` of all ids below `end`, nearest first.
+    pub fn scan(&mut self, end: u32, ef: usize) -> Vec<u64> {
+        self.start_through();
+        self.scan_unvisited(end, ef);
+        let mut keys: Vec<u64> = self.scratch.results.drain().collect();
+        keys.sort_unstable();
+        keys
+    }
+
+    /// Copies a list out. A slot may change while it is read: every value it can hold is an id that
+    /// was written whole, and only readable ones are kept.
+    #[inline(always)]
+    fn collect(&mut self, row: Row<'_>) {
+        let ids = &mut self.scratch.ids;
+        ids.clear();
+        ids.extend(row.iter().filter(|&id| id < self.readable));
+        self.scratch.distances.resize(ids.len(), 0.0);
+    }
+
+    #[inline(always)]
+    fn collect_unvisited(&mut self, row: Row<'_>) {
+        let Scratch { ids, visited, distances, .. } = &mut *self.scratch;
+        ids.clear();
+        'row: for line in row.lines() {
+            for slot in line.words() {
+                let id = slot.load(Ordering::Relaxed);
+                if id == NONE {
+                    break 'row;
+                }
+                if id < self.readable && visited.insert(id) {
+                    ids.push(id);
+                }
+            }
+        }
+        distances.resize(ids.len(), 0.0);
+    }
+}

@@ -1,0 +1,75 @@
+//! Graph to `lance:hnsw` batch.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arrow_array::{Float32Array, ListArray, RecordBatch, UInt32Array};
+use arrow_buffer::OffsetBuffer;
+use arrow_schema::{ArrowError, DataType, Field, Schema};
+
+use super::{HNSW_METADATA_KEY, LanceHnswMetadata, LanceHnswParams, hnsw_fields};
+use crate::error::{Error, Result};
+use crate::graph::{GraphParts, HnswGraph};
+use crate::params::BuildParams;
+
+/// What Lance's own builder writes.
+const PREFETCH_DISTANCE: usize = 2;
+
+impl HnswGraph {
+    /// The graph as the sub-index batch that `lance_index::vector::hnsw::HNSW::load` reads.
+    ///
+    /// With `max_nodes`, only the first so many nodes and the edges among them; they are all
+    /// reachable, and a list may be an edge or two over its cap for it. Inserts wait meanwhile.
+    ///
+    /// # Errors
+    /// [`Error::ExportTooLarge`] if there are more than `i32::MAX` edges.
+    pub fn to_lance_hnsw_batch(&self, max_nodes: Option<usize>) -> Result<RecordBatch> {
+        encode(self.to_parts(max_nodes.unwrap_or(usize::MAX)), self.params())
+    }
+}
+
+fn encode(parts: GraphParts, params: &BuildParams) -> Result<RecordBatch> {
+    let edges = parts.neighbors.len() as u64;
+    let offsets: Vec<i32> = parts
+        .offsets
+        .iter()
+        .map(|&offset| i32::try_from(offset))
+        .collect::<Result<_, _>>()
+        .map_err(|_| Error::ExportTooLarge { edges })?;
+    let offsets = OffsetBuffer::new(offsets.into());
+    let item = |item| Arc::new(Field::new_list_field(item, true));
+
+    let neighbors = UInt32Array::new(parts.neighbors.into(), None);
+    let distances = Float32Array::new(parts.distances.into(), None);
+    let schema = Schema::new_with_metadata(
+        hnsw_fields(),
+        HashMap::from([(
+            HNSW_METADATA_KEY.to_string(),
+            metadata(parts.entry_point, parts.level_offsets, params)?,
+        )]),
+    );
+    Ok(RecordBatch::try_new(
+        Arc::new(schema),
+        vec![
+            Arc::new(UInt32Array::new(parts.ids.into(), None)),
+            Arc::new(ListArray::try_new(item(DataType::UInt32), offsets.clone(), Arc::new(neighbors), None)?),
+            Arc::new(ListArray::try_new(item(DataType::Float32), offsets, Arc::new(distances), None)?),
+        ],
+    )?)
+}
+
+fn metadata(entry_point: u32, mut level_offsets: Vec<usize>, params: &BuildParams) -> Result<String> {
+    let end = level_offsets.last().copied().unwrap_or(0);
+    level_offsets.resize(level_offsets.len().max(usize::from(params.max_level) + 1), end);
+    let metadata = LanceHnswMetadata {
+        entry_point,
+        params: LanceHnswParams {
+            max_level: params.max_level,
+            m: params.m,
+            ef_construction: params.ef_construction,
+            prefetch_distance: Some(PREFETCH_DISTANCE),
+        },
+        level_offsets,
+    };
+    serde_json::to_string(&metadata).map_err(|e| Error::Arrow(ArrowError::JsonError(e.to_string())))
+}

@@ -1,0 +1,43 @@
+//! Lance's own types, with the feature `lance-index`.
+
+use lance_index::vector::hnsw::HNSW;
+use lance_index::vector::hnsw::builder::HnswBuildParams;
+use lance_index::vector::v3::subindex::IvfSubIndex;
+
+use crate::error::{Error, Result};
+use crate::graph::HnswGraph;
+use crate::params::BuildParams;
+
+impl HnswGraph {
+    /// The graph as Lance has it after loading [`to_lance_hnsw_batch`](Self::to_lance_hnsw_batch).
+    ///
+    /// # Errors
+    /// As the export, and [`Error::Lance`] if Lance refuses the batch.
+    pub fn to_lance_hnsw(&self, max_nodes: Option<usize>) -> Result<HNSW> {
+        let batch = self.to_lance_hnsw_batch(max_nodes)?;
+        HNSW::load(batch).map_err(|e| Error::Lance { problem: e.to_string() })
+    }
+}
+
+impl From<&BuildParams> for HnswBuildParams {
+    fn from(params: &BuildParams) -> Self {
+        Self::default()
+            .num_edges(params.m)
+            .ef_construction(params.ef_construction)
+            .max_level(params.max_level)
+    }
+}
+
+impl TryFrom<&HnswBuildParams> for BuildParams {
+    type Error = Error;
+
+    /// The seed is the default one: Lance's is not a parameter.
+    fn try_from(params: &HnswBuildParams) -> Result<Self> {
+        let params = Self::default()
+            .num_edges(params.m)
+            .ef_construction(params.ef_construction)
+            .max_level(params.max_level);
+        params.validate()?;
+        Ok(params)
+    }
+}

@@ -1,0 +1,61 @@
+//! The vectors as Lance's flat storage batch, and back.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arrow_array::cast::AsArray;
+use arrow_array::types::UInt64Type;
+use arrow_array::{FixedSizeListArray, Float32Array, RecordBatch, UInt64Array};
+use arrow_schema::{DataType, Field, Schema};
+
+use super::{DISTANCE_TYPE_KEY, FLAT_COLUMN, ROW_ID_COLUMN, vector_item};
+use crate::distance::DistanceType;
+use crate::error::{Error, Result};
+use crate::source::VectorSource;
+use crate::store::VectorStoreSnapshot;
+
+impl VectorStoreSnapshot {
+    /// The vectors in the form of Lance's flat storage: `_rowid: UInt64` and
+    /// `flat: FixedSizeList<Float32>`, row `r` for id `r`, as they came (not normalized). The metric is
+    /// in the schema metadata, under `distance_type`.
+    ///
+    /// # Errors
+    /// [`Error::Arrow`] if Arrow refuses the size.
+    pub fn to_record_batch(&self) -> Result<RecordBatch> {
+        let (len, dim) = (self.len() as u32, self.dim());
+        let mut values = Vec::with_capacity(len as usize * dim);
+        (0..len).for_each(|id| values.extend_from_slice(self.vector(id)));
+        let row_ids: UInt64Array = (0..len).map(|id| self.row_id(id)).collect::<Vec<_>>().into();
+        let values = Arc::new(Float32Array::new(values.into(), None));
+        let vectors = FixedSizeListArray::try_new(vector_item(), dim as i32, values, None)?;
+        let list = DataType::FixedSizeList(vector_item(), dim as i32);
+        let schema = Schema::new_with_metadata(
+            vec![Field::new(ROW_ID_COLUMN, DataType::UInt64, false), Field::new(FLAT_COLUMN, list, true)],
+            HashMap::from([(DISTANCE_TYPE_KEY.to_string(), self.distance_type().to_string())]),
+        );
+        Ok(RecordBatch::try_new(Arc::new(schema), vec![Arc::new(row_ids), Arc::new(vectors)])?)
+    }
+}
+
+/// The parts of a storage batch.
+pub(crate) struct Storage<'a> {
+    pub distance_type: DistanceType,
+    pub row_ids: &'a UInt64Array,
+    pub vectors: &'a FixedSizeListArray,
+}
+
+impl<'a> Storage<'a> {
+    pub fn of(batch: &'a RecordBatch) -> Result<Self> {
+        let invalid = |problem| Error::InvalidBatch { kind: FLAT_COLUMN, problem };
+        let name = batch.schema_ref().metadata().get(DISTANCE_TYPE_KEY);
+        let name = name.ok_or_else(|| invalid(format!("no schema metadata {DISTANCE_TYPE_KEY:?}")))?;
+        let column = |name| batch.column_by_name(name);
+        let row_ids = column(ROW_ID_COLUMN).and_then(|array| array.as_primitive_opt::<UInt64Type>());
+        let vectors = column(FLAT_COLUMN).and_then(|array| array.as_fixed_size_list_opt());
+        Ok(Self {
+            distance_type: name.parse()?,
+            row_ids: row_ids.ok_or_else(|| invalid(format!("no column {ROW_ID_COLUMN:?} of UInt64")))?,
+            vectors: vectors.ok_or_else(|| invalid(format!("no column {FLAT_COLUMN:?} of FixedSizeList")))?,
+        })
+    }
+}

@@ -1,0 +1,126 @@
+//! How a graph is built and how it is searched.
+
+use crate::error::{Error, Result};
+
+/// The smallest `m` that lance-index accepts for a build.
+const MIN_M: usize = 4;
+
+/// Parameters of a build, with the names and the bounds of lance-index.
+///
+/// They travel with an exported graph, because Lance rebuilds from them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BuildParams {
+    /// Number of levels a graph may have: 7 allows levels 0 to 6.
+    pub max_level: u16,
+    /// Neighbors that a new node selects on each level (`M` in the paper); a list holds `m` on the
+    /// upper levels and `2 * m` on level 0.
+    pub m: usize,
+    /// Candidates considered for a new node's neighbors (`efConstruction` in the paper).
+    pub ef_construction: usize,
+    /// The level of a node is a function of this seed and its id.
+    pub seed: u64,
+}
+
+impl Default for BuildParams {
+    /// Lance's MemTable defaults for the graph: 16 edges, 100 candidates.
+    fn default() -> Self {
+        Self { max_level: 7, m: 16, ef_construction: 100, seed: 42 }
+    }
+}
+
+impl BuildParams {
+    /// Sets the number of levels.
+    pub fn max_level(mut self, max_level: u16) -> Self {
+        self.max_level = max_level;
+        self
+    }
+
+    /// Sets `m`.
+    pub fn num_edges(mut self, m: usize) -> Self {
+        self.m = m;
+        self
+    }
+
+    /// Sets the number of candidates for a new node's neighbors.
+    pub fn ef_construction(mut self, ef_construction: usize) -> Self {
+        self.ef_construction = ef_construction;
+        self
+    }
+
+    /// Sets the seed of the node levels.
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = seed;
+        self
+    }
+
+    /// Checks that lance-index 14.0.2 would build with these parameters, so that whatever is
+    /// exported can be rebuilt there.
+    ///
+    /// # Errors
+    /// [`Error::InvalidParams`] if
+    /// - `max_level` is 0,
+    /// - `m` is below 4 or `2 * m` overflows,
+    /// - `ef_construction` is below `m`.
+    pub fn validate(&self) -> Result<()> {
+        let invalid = |parameter, value: u64, requirement: String| {
+            Err(Error::InvalidParams { parameter, value, requirement })
+        };
+        if self.max_level == 0 {
+            return invalid("max_level", 0, "at least 1".into());
+        }
+        if self.m < MIN_M {
+            return invalid("m", self.m as u64, format!("at least {MIN_M}"));
+        }
+        if self.m > usize::MAX / 2 {
+            return invalid("m", self.m as u64, format!("at most {}", usize::MAX / 2));
+        }
+        if self.ef_construction < self.m {
+            let requirement = format!("at least m = {}", self.m);
+            return invalid("ef_construction", self.ef_construction as u64, requirement);
+        }
+        Ok(())
+    }
+
+    /// Capacity of a neighbor list on `level`.
+    pub(crate) fn cap(&self, level: usize) -> usize {
+        if level == 0 { 2 * self.m } else { self.m }
+    }
+}
+
+/// Parameters of one search.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct SearchParams {
+    /// Rows wanted.
+    pub k: usize,
+    /// Candidates kept while walking level 0 (`ef` in the paper). Below `k` it counts as `k`.
+    pub ef: usize,
+}
+
+impl SearchParams {
+    /// A search for the `k` nearest rows with `ef` candidates.
+    pub fn new(k: usize, ef: usize) -> Self {
+        Self { k, ef }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_are_valid_and_bounds_are_exact() {
+        assert!(BuildParams::default().validate().is_ok());
+        let params =
+            |m, ef, levels| BuildParams::default().num_edges(m).ef_construction(ef).max_level(levels);
+        assert!(params(4, 4, 1).validate().is_ok());
+        for (bad, message) in [
+            (params(3, 100, 7), "m must be at least 4, got 3"),
+            (params(16, 15, 7), "ef_construction must be at least m = 16, got 15"),
+            (params(16, 100, 0), "max_level must be at least 1, got 0"),
+        ] {
+            assert_eq!(bad.validate().map_err(|e| e.to_string()), Err(message.to_string()));
+        }
+        assert!(params(usize::MAX / 2 + 1, usize::MAX, 7).validate().is_err());
+    }
+}

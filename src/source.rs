@@ -1,0 +1,86 @@
+//! Where a graph reads its vectors: a trait over any storage.
+
+use crate::distance::{DistanceType, PreparedQuery, inverse_norm};
+
+/// Vectors by id, as the graph sees them. Implement it to index storage of your own;
+/// [`VectorStoreSnapshot`](crate::VectorStoreSnapshot) is the implementation over Arrow batches.
+///
+/// # Contract
+/// - Ids are dense: `0..len()`. What an id stands for never changes: `vector(id)`, `row_id(id)` and
+///   all distances give the same answer every time, on every thread, for every source that is used
+///   with one graph.
+/// - Every vector has `dim()` elements, all finite, and under [`DistanceType::Cosine`] not all zero.
+/// - Distances are symmetric, and `distance_to(vector(a), b)` equals `distance_between(a, b)`.
+///
+/// A source that breaks the contract gets poor or missing results, never undefined behavior. If a
+/// method panics during an insert, the graph is as before it; during a search, nothing has changed.
+///
+/// # Metrics of your own
+/// The graph asks only for distances. To use another metric, override [`distance_to`] and
+/// [`distance_between`]; the batch forms call them unless they are overridden too.
+///
+/// [`distance_to`]: Self::distance_to
+/// [`distance_between`]: Self::distance_between
+pub trait VectorSource: Send + Sync {
+    /// Number of vectors; a search returns ids below it.
+    fn len(&self) -> usize;
+
+    /// Elements per vector.
+    fn dim(&self) -> usize;
+
+    /// The metric.
+    fn distance_type(&self) -> DistanceType;
+
+    /// What the caller calls the row of `id < len()`.
+    fn row_id(&self, id: u32) -> u64;
+
+    /// The vector of `id < readable_len()`.
+    fn vector(&self, id: u32) -> &[f32];
+
+    /// Whether there is no vector.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Ids below this may be read though they are not to be returned: a search of an old snapshot
+    /// walks through them. At least `len()`.
+    fn readable_len(&self) -> usize {
+        self.len()
+    }
+
+    /// Distance of a query to a vector.
+    fn distance_to(&self, query: &[f32], id: u32) -> f32 {
+        let vector = self.vector(id);
+        PreparedQuery::new(query, self.distance_type()).distance(vector, self.inverse_norm(id))
+    }
+
+    /// Distance of two vectors.
+    fn distance_between(&self, left: u32, right: u32) -> f32 {
+        self.distance_to(self.vector(left), right)
+    }
+
+    /// Distances of a query to several vectors, into `out` (of the same length as `ids`).
+    ///
+    /// A source that keeps Pennon's metrics is faster with
+    /// `query.distances(|i| (self.vector(ids[i]), self.inverse_norm(ids[i])), out)`.
+    fn distances_to(&self, query: &PreparedQuery<'_>, ids: &[u32], out: &mut [f32]) {
+        for (&id, out) in ids.iter().zip(out) {
+            *out = self.distance_to(query.vector(), id);
+        }
+    }
+
+    /// Distances of one vector to several others, into `out` (of the same length as `others`).
+    fn distances_between(&self, id: u32, others: &[u32], out: &mut [f32]) {
+        for (&other, out) in others.iter().zip(out) {
+            *out = self.distance_between(id, other);
+        }
+    }
+
+    /// `1 / |vector(id)|`, needed for cosine only; worth storing.
+    fn inverse_norm(&self, id: u32) -> f32 {
+        match self.distance_type() {
+            DistanceType::Cosine => inverse_norm(self.vector(id)),
+            _ => 1.0,
+        }
+    }
+}

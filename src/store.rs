@@ -1,0 +1,266 @@
+//! The vector store: the caller's Arrow batches, kept where they are, and an id for each usable row.
+
+mod admit;
+mod directory;
+
+use std::ops::{Deref, Range};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arrow_array::cast::AsArray;
+use arrow_array::types::Float32Type;
+use arrow_array::{Array, FixedSizeListArray, UInt64Array};
+use arrow_schema::DataType;
+
+use crate::chunked::Chunked;
+use crate::distance::{DistanceType, PreparedQuery, inverse_norm};
+use crate::error::{Error, Result};
+use crate::prefetch::prefetch;
+use crate::source::VectorSource;
+pub use admit::SkippedRows;
+use directory::{Batch, Directory, RowIds};
+
+/// Append-only store of `f32` vectors in Arrow `FixedSizeList` batches.
+///
+/// Batches stay in the caller's buffers (slices too, and batches with null rows); what is added is
+/// a directory from id to address. One writer at a time, any number of readers.
+pub struct ArrowFixedSizeListVectorStore {
+    dim: usize,
+    distance_type: DistanceType,
+    directory: Directory,
+    /// Bits of `1 / |v|` for each id; used for cosine only.
+    inverse_norms: Chunked<AtomicU32>,
+    /// Ids below this are complete. Stored with Release by the writer, loaded with Acquire by readers.
+    committed: AtomicU32,
+    writer: Mutex<SkippedRows>,
+}
+
+impl ArrowFixedSizeListVectorStore {
+    /// A store without vectors.
+    ///
+    /// # Errors
+    /// [`Error::InvalidParams`] if `dim` is 0 or above `i32::MAX`, Arrow's limit.
+    pub fn try_new(dim: usize, distance_type: DistanceType) -> Result<Self> {
+        if dim == 0 || i32::try_from(dim).is_err() {
+            let requirement = format!("from 1 to {}", i32::MAX);
+            return Err(Error::InvalidParams { parameter: "dim", value: dim as u64, requirement });
+        }
+        Ok(Self {
+            dim,
+            distance_type,
+            directory: Directory::new(),
+            inverse_norms: Chunked::new(),
+            committed: AtomicU32::new(0),
+            writer: Mutex::default(),
+        })
+    }
+
+    /// Appends the usable rows of a batch and returns their ids. Row `i` of the array has row id
+    /// `row_id_start + i`, whether or not the rows before it are usable.
+    ///
+    /// A row is skipped, and counted in [`skipped`](Self::skipped), if it is null, if an element is
+    /// null, NaN or infinite, or, under cosine, if all elements are zero.
+    ///
+    /// # Errors
+    /// Nothing is appended if
+    /// - the elements are not `Float32` ([`Error::UnsupportedType`]),
+    /// - the lists have another length than `dim` ([`Error::DimensionMismatch`]),
+    /// - the row ids or the vector ids overflow ([`Error::RowIdOverflow`], [`Error::TooManyVectors`]).
+    pub fn append_batch(&self, vectors: Arc<FixedSizeListArray>, row_id_start: u64) -> Result<Range<u32>> {
+        let rows = vectors.len();
+        if row_id_start.checked_add(rows as u64).is_none() {
+            return Err(Error::RowIdOverflow { row_id_start, rows });
+        }
+        self.append(&vectors, RowIds::From(row_id_start))
+    }
+
+    /// Appends the usable rows of a batch under row ids of the caller's choice, one for each row.
+    ///
+    /// # Errors
+    /// As [`append_batch`](Self::append_batch), and [`Error::RowIdCount`] or [`Error::NullRowId`] if
+    /// there is not one row id for each row.
+    pub fn append_batch_with_row_ids(
+        &self,
+        vectors: Arc<FixedSizeListArray>,
+        row_ids: &UInt64Array,
+    ) -> Result<Range<u32>> {
+        if row_ids.len() != vectors.len() {
+            return Err(Error::RowIdCount { rows: vectors.len(), row_ids: row_ids.len() });
+        }
+        if let Some(row) = (0..row_ids.len()).find(|&row| row_ids.is_null(row)) {
+            return Err(Error::NullRowId { row });
+        }
+        self.append(&vectors, RowIds::Each(row_ids.values().clone()))
+    }
+
+    fn append(&self, vectors: &FixedSizeListArray, row_ids: RowIds) -> Result<Range<u32>> {
+        let values = self.check(vectors)?;
+        let admitted = admit::admit(vectors, values.nulls(), values.values(), self.distance_type);
+
+        let mut skipped = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let start = self.committed.load(Ordering::Relaxed);
+        let end = u32::try_from(admitted.rows)
+            .ok()
+            .and_then(|rows| start.checked_add(rows))
+            // Positions within a batch are 32 bits wide as well.
+            .filter(|_| u32::try_from(vectors.len()).is_ok())
+            .ok_or(Error::TooManyVectors { len: start as usize, added: admitted.rows })?;
+
+        if admitted.rows > 0 {
+            let batch = Batch { values: values.values().clone(), row_ids };
+            self.directory.append(batch, start, &admitted.runs, self.dim);
+        }
+        if self.distance_type == DistanceType::Cosine {
+            for id in start..end {
+                let inverse = inverse_norm(self.directory.vector(id, self.dim));
+                self.inverse_norms.get_or_grow(id).store(inverse.to_bits(), Ordering::Relaxed);
+            }
+        }
+        skipped.add(admitted.skipped);
+        // Pairs with the Acquire load in `committed_len`: whoever sees `end` sees the rows before it.
+        self.committed.store(end, Ordering::Release);
+        Ok(start..end)
+    }
+
+    /// The child values, from the first row of the array on.
+    fn check<'a>(&self, vectors: &'a FixedSizeListArray) -> Result<&'a arrow_array::Float32Array> {
+        if vectors.value_type() != DataType::Float32 {
+            return Err(Error::UnsupportedType {
+                expected: "FixedSizeList<Float32>",
+                actual: vectors.data_type().to_string(),
+            });
+        }
+        let actual = vectors.value_length() as usize;
+        if actual != self.dim {
+            return Err(Error::DimensionMismatch { expected: self.dim, actual });
+        }
+        Ok(vectors.values().as_primitive::<Float32Type>())
+    }
+
+    /// Vectors held.
+    pub fn committed_len(&self) -> usize {
+        // Pairs with the Release store in `append`.
+        self.committed.load(Ordering::Acquire) as usize
+    }
+
+    /// Whether there is no vector.
+    pub fn is_empty(&self) -> bool {
+        self.committed_len() == 0
+    }
+
+    /// Elements per vector.
+    pub fn dim(&self) -> usize {
+        self.dim
+    }
+
+    /// The metric.
+    pub fn distance_type(&self) -> DistanceType {
+        self.distance_type
+    }
+
+    /// Rows that got no id so far, and why.
+    pub fn skipped(&self) -> SkippedRows {
+        *self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Bytes held beside the caller's buffers.
+    pub fn resident_bytes(&self) -> usize {
+        size_of::<Self>() + self.directory.resident_bytes() + self.inverse_norms.resident_bytes()
+    }
+
+    /// The vectors appended so far, for good: later appends do not show.
+    pub fn snapshot(self: &Arc<Self>) -> VectorStoreSnapshot {
+        VectorStoreSnapshot { store: Arc::clone(self), len: self.committed_len() as u32 }
+    }
+
+    /// The same without a share in the store: no reference count is written to.
+    pub(crate) fn view(&self) -> VectorStoreSnapshot<&Self> {
+        VectorStoreSnapshot { store: self, len: self.committed_len() as u32 }
+    }
+}
+
+/// A prefix of the store that does not change while the store grows. Cheap to make and to clone.
+#[derive(Clone)]
+pub struct VectorStoreSnapshot<S = Arc<ArrowFixedSizeListVectorStore>> {
+    store: S,
+    len: u32,
+}
+
+impl<S: Clone> VectorStoreSnapshot<S> {
+    /// The prefix of the first `len` ids, or this one if it is shorter.
+    pub fn prefix(&self, len: usize) -> Self {
+        let len = u32::try_from(len).unwrap_or(u32::MAX).min(self.len);
+        Self { store: self.store.clone(), len }
+    }
+}
+
+impl<S> VectorStoreSnapshot<S>
+where
+    S: Deref<Target = ArrowFixedSizeListVectorStore> + Send + Sync,
+{
+    fn prepared(&self, id: u32) -> PreparedQuery<'_> {
+        PreparedQuery::with_inverse_norm(self.vector(id), self.inverse_norm(id), self.store.distance_type)
+    }
+}
+
+/// Cache lines fetched ahead of a row; the hardware follows a row that is longer.
+const PREFETCH_LINES: usize = 4;
+
+impl<S> VectorSource for VectorStoreSnapshot<S>
+where
+    S: Deref<Target = ArrowFixedSizeListVectorStore> + Send + Sync,
+{
+    fn len(&self) -> usize {
+        self.len as usize
+    }
+
+    fn dim(&self) -> usize {
+        self.store.dim
+    }
+
+    fn distance_type(&self) -> DistanceType {
+        self.store.distance_type
+    }
+
+    /// `u64::MAX` for an id that is not there.
+    fn row_id(&self, id: u32) -> u64 {
+        self.store.directory.row_id(id).unwrap_or(u64::MAX)
+    }
+
+    /// Empty for an id that is not there.
+    #[inline(always)]
+    fn vector(&self, id: u32) -> &[f32] {
+        self.store.directory.vector(id, self.store.dim)
+    }
+
+    fn readable_len(&self) -> usize {
+        self.store.committed_len()
+    }
+
+    #[inline(always)]
+    fn inverse_norm(&self, id: u32) -> f32 {
+        if self.store.distance_type != DistanceType::Cosine {
+            return 1.0;
+        }
+        self.store.inverse_norms.get(id).map_or(1.0, |bits| f32::from_bits(bits.load(Ordering::Relaxed)))
+    }
+
+    #[inline]
+    fn distance_between(&self, left: u32, right: u32) -> f32 {
+        self.prepared(left).distance(self.vector(right), self.inverse_norm(right))
+    }
+
+    #[inline]
+    fn distances_to(&self, query: &PreparedQuery<'_>, ids: &[u32], out: &mut [f32]) {
+        // The addresses first: they are independent of each other, and so are the fetches they start.
+        for &id in ids {
+            prefetch(self.vector(id), PREFETCH_LINES);
+        }
+        query.distances(|i| (self.vector(ids[i]), self.inverse_norm(ids[i])), out);
+    }
+
+    #[inline]
+    fn distances_between(&self, id: u32, others: &[u32], out: &mut [f32]) {
+        self.distances_to(&self.prepared(id), others, out);
+    }
+}
