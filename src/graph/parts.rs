@@ -172,14 +172,14 @@ impl HnswGraph {
         Ok(graph)
     }
 
-    /// Writes level 0 with an anchor for every node: a tree over the given edges, breadth first, at
-    /// most `m` children each, and edges of our own to what it does not reach.
+    /// Writes level 0 with an anchor for every node: a tree over the given edges, breadth first, with
+    /// `m` children each where that will do, and edges of our own to what no edge leads to.
     fn plant(&self, mut lists: Vec<Vec<(u32, f32)>>, root: u32) {
-        let m = self.params.m;
+        let (m, cap) = (self.params.m, self.params.cap(0));
         let mut placed = vec![false; lists.len()];
         let mut children = vec![0_usize; lists.len()];
-        let mut place = |placed: &mut Vec<bool>, parent: u32, id: u32| {
-            let free = children[parent as usize] < m && !placed[id as usize];
+        let mut place = |placed: &mut Vec<bool>, parent: u32, id: u32, limit: usize| {
+            let free = children[parent as usize] < limit && !placed[id as usize];
             if free {
                 placed[id as usize] = true;
                 children[parent as usize] += 1;
@@ -189,19 +189,23 @@ impl HnswGraph {
         };
         placed[root as usize] = true;
         let mut order = vec![root];
-        let mut stranded = 0;
-        let mut next = 0;
+        let (mut next, mut limit, mut stranded) = (0, m, 0);
         loop {
             while let Some(&id) = order.get(next) {
                 for &(neighbor, _) in &lists[id as usize] {
-                    if place(&mut placed, id, neighbor) {
+                    if place(&mut placed, id, neighbor, limit) {
                         order.push(neighbor);
                     }
                 }
                 next += 1;
             }
-            // The tree stopped short of some node: hang it below a placed neighbor of its own that has
-            // room, or below any placed node that has.
+            if limit == m {
+                // Once more, for what only nodes with `m` children lead to.
+                (next, limit) = (0, cap);
+                continue;
+            }
+            // No edge leads to the rest: hang each below a placed neighbor of its own that has room, or
+            // below any placed node that has.
             while stranded < lists.len() && placed[stranded] {
                 stranded += 1;
             }
@@ -210,9 +214,9 @@ impl HnswGraph {
             }
             let id = stranded as u32;
             let own = lists[stranded].clone();
-            let near = own.iter().copied().find(|&(n, _)| placed[n as usize] && place(&mut placed, n, id));
+            let near = own.iter().copied().find(|&(n, _)| placed[n as usize] && place(&mut placed, n, id, m));
             let (parent, distance) = near.unwrap_or_else(|| {
-                let any = order.iter().rev().copied().find(|&n| place(&mut placed, n, id));
+                let any = order.iter().rev().copied().find(|&n| place(&mut placed, n, id, m));
                 (any.unwrap_or(root), f32::NAN)
             });
             if lists[parent as usize].iter().all(|edge| edge.0 != id) {
@@ -221,7 +225,7 @@ impl HnswGraph {
             order.push(id);
         }
         for (id, edges) in (0_u32..).zip(&mut lists) {
-            cut(edges, self.params.cap(0), |neighbor| self.nodes.anchor(neighbor) == id);
+            cut(edges, cap, |neighbor| self.nodes.anchor(neighbor) == id);
             self.nodes.write(id, edges);
         }
     }
