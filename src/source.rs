@@ -13,7 +13,8 @@ use crate::distance::{DistanceType, PreparedQuery, inverse_norm};
 /// - Distances are symmetric, and `distance_to(vector(a), b)` equals `distance_between(a, b)`.
 ///
 /// A source that breaks the contract gets poor or missing results, never undefined behavior. If a
-/// method panics during an insert, the graph is as before it; during a search, nothing has changed.
+/// method panics during an insert, the graph answers as before it, and the same insert can be tried
+/// again: it goes on from the sub-batches that were done. A panic during a search changes nothing.
 ///
 /// # Metrics of your own
 /// The graph asks only for distances. To use another metric, override [`distance_to`] and

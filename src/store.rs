@@ -68,7 +68,7 @@ impl ArrowFixedSizeListVectorStore {
     /// - the row ids or the vector ids overflow ([`Error::RowIdOverflow`], [`Error::TooManyVectors`]).
     pub fn append_batch(&self, vectors: Arc<FixedSizeListArray>, row_id_start: u64) -> Result<Range<u32>> {
         let rows = vectors.len();
-        if row_id_start.checked_add(rows as u64).is_none() {
+        if row_id_start.checked_add((rows as u64).saturating_sub(1)).is_none() {
             return Err(Error::RowIdOverflow { row_id_start, rows });
         }
         self.append(&vectors, RowIds::From(row_id_start))

@@ -101,7 +101,7 @@ impl<'a> PreparedQuery<'a> {
     /// Distance to one vector. `inverse_norm` is that vector's ([`inverse_norm`]), used for cosine only.
     #[inline]
     pub fn distance(&self, vector: &[f32], inverse_norm: f32) -> f32 {
-        self.finish(self.one.call(self.vector, vector), inverse_norm)
+        self.finish(self.one.call(self.vector, vector), vector, inverse_norm)
     }
 
     /// Distances to several vectors, as [`distance`](Self::distance) gives them to the bit, but in
@@ -113,8 +113,8 @@ impl<'a> PreparedQuery<'a> {
         for group in &mut groups {
             let rows: [(&[f32], f32); ROWS] = std::array::from_fn(|r| row(i + r));
             let raw = self.rows.call(self.vector, rows.map(|r| r.0));
-            for ((out, raw), (_, norm)) in group.iter_mut().zip(raw).zip(rows) {
-                *out = self.finish(raw, norm);
+            for ((out, raw), (vector, norm)) in group.iter_mut().zip(raw).zip(rows) {
+                *out = self.finish(raw, vector, norm);
             }
             i += ROWS;
         }
@@ -125,14 +125,28 @@ impl<'a> PreparedQuery<'a> {
     }
 
     #[inline(always)]
-    fn finish(&self, raw: f32, inverse_norm: f32) -> f32 {
+    fn finish(&self, raw: f32, vector: &[f32], inverse_norm: f32) -> f32 {
         match self.distance_type {
             DistanceType::L2 => raw,
             DistanceType::Dot => 1.0 - raw,
-            // The product of the norms first: the same bits whichever vector is the query.
-            DistanceType::Cosine => 1.0 - raw * (self.inverse_norm * inverse_norm),
+            DistanceType::Cosine => {
+                // The product of the norms first: the same bits whichever vector is the query.
+                let scale = self.inverse_norm * inverse_norm;
+                if !(1.0e-30..1.0e30).contains(&scale) {
+                    return wide_cosine(self.vector, vector);
+                }
+                1.0 - raw * scale
+            }
         }
     }
+}
+
+/// Cosine distance of vectors so long or so short that their dot product may leave the range of `f32`.
+#[cold]
+fn wide_cosine(a: &[f32], b: &[f32]) -> f32 {
+    let dot =
+        |x: &[f32], y: &[f32]| -> f64 { x.iter().zip(y).map(|(&x, &y)| f64::from(x) * f64::from(y)).sum() };
+    (1.0 - dot(a, b) / (dot(a, a).sqrt() * dot(b, b).sqrt())) as f32
 }
 
 /// `1 / |vector|`, finite for every vector of finite elements (for a zero vector it means nothing).

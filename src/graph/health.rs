@@ -80,11 +80,19 @@ impl HnswGraph {
         };
         let Some(entry) = health.entry_point else { return health };
 
-        let mut components = Components::new(nodes);
+        // Nodes in `[visible, ready)` are there after an insert that a panic cut short: they lead on.
+        let linked = view.ready as usize;
+        let mut components = Components::new(linked);
         health.level_nodes.push(nodes);
         health.max_degree.push(0);
-        for id in 0..view.visible {
-            let neighbors: Vec<u32> = self.neighbors(0, id).iter().filter(|&n| n < view.visible).collect();
+        for id in 0..view.ready {
+            let neighbors: Vec<u32> = self.neighbors(0, id).iter().collect();
+            for &neighbor in &neighbors {
+                components.join(id, neighbor);
+            }
+            if id >= view.visible {
+                continue;
+            }
             let degree = neighbors.len();
             if health.degree_histogram.len() <= degree {
                 health.degree_histogram.resize(degree + 1, 0);
@@ -92,9 +100,6 @@ impl HnswGraph {
             health.degree_histogram[degree] += 1;
             health.max_degree[0] = health.max_degree[0].max(degree);
             health.edges += degree as u64;
-            for neighbor in neighbors {
-                components.join(id, neighbor);
-            }
         }
         health.components = components.count();
         for (id, _, levels) in self.upper_nodes(view.visible, writer.upper_rows) {
@@ -108,8 +113,8 @@ impl HnswGraph {
                 health.max_degree[level] = health.max_degree[level].max(degree);
             }
         }
-        let reached = reach(nodes, entry, |id, visit| self.neighbors(0, id).iter().for_each(visit));
-        health.reachable = reached.iter().filter(|&&r| r).count();
+        let reached = reach(linked, entry, |id, visit| self.neighbors(0, id).iter().for_each(visit));
+        health.reachable = reached[..nodes].iter().filter(|&&r| r).count();
         health
     }
 }

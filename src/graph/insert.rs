@@ -120,8 +120,10 @@ impl HnswGraph {
         let forward = map(ids.clone(), |id| self.forward(id, entry, writer.root, &siblings, source));
         let upper_rows = self.write_forward(&forward, writer.upper_rows);
         let updates = self.plan_reverse(requests(&forward), source);
+        let metric = (source.distance_type(), source.dim());
 
         // From here on nothing can fail.
+        let _ = self.metric.set(metric);
         writer.upper_rows = upper_rows;
         self.watermarks.publish_ready(ids.end);
         for update in updates {
@@ -189,7 +191,8 @@ impl HnswGraph {
         let highest = target_level.min(entry.level);
         let mut candidates = vec![Vec::new(); highest + 1];
         self.scratch.with(|scratch| {
-            let mut walk = Walk { graph: self, source, query: &query, readable: older, scratch };
+            let mut walk =
+                Walk { graph: self, source, query: &query, readable: older, overtaken: false, scratch };
             let mut start = walk.greedy_search(entry, highest);
             for level in (0..=highest).rev() {
                 if level == 0 && older <= EXACT {

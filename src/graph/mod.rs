@@ -11,15 +11,17 @@
 //! writer, per sub-batch [s, e):
 //!   1 forward lists of s..e              nobody can reach them yet        Relaxed
 //!   2 ready = e                                                           Release
-//!   3 reverse edges into older lists, in place, a store per changed slot  Relaxed
+//!   3 reverse edges into older lists, in place, a store per changed slot  Release
 //!   4 entry, if the top level grew; the node is linked already            Release
 //! after the caller's whole batch: visible = end                           Release
 //!
 //! reader: visible, entry, ready, in this order                            Acquire
 //! ```
 //! - I1: whatever is below `ready` was fully written before the Release store that covers it.
-//! - I2: a reader dereferences an id only if it is below the `ready` it loaded. So a slot may hold an
-//!   old id, a new one, or end early: each is safe, and a mixed list costs at most one edge of one hop.
+//! - I2: a reader dereferences an id only if it is below a `ready` it loaded. A list that changes while
+//!   it is read is safe whatever mix of old and new it shows, and no edge that stays is missed
+//!   ([`slots`]). An id past `ready` tells the reader that the writer was faster: it loads `ready` again
+//!   and follows, because the edges it came to know by other ways may be pruned by now.
 //! - I3: results hold only ids below the `visible` it loaded.
 //!
 //! Nodes in `[visible, ready)` are walked through but not returned, so a reader of an old prefix keeps
@@ -172,7 +174,6 @@ impl HnswGraph {
             return Err(Error::SourceTooShort { len, needed });
         }
         self.check_metric(source)?;
-        let _ = self.metric.set((source.distance_type(), source.dim()));
         self.build(&mut writer, ids.end, source);
         self.watermarks.publish_visible(ids.end);
         Ok(())

@@ -72,7 +72,7 @@ impl HnswGraph {
 
         let mut lists: Vec<Vec<(u32, f32)>> = (0..end).map(|id| self.sorted_edges(0, id, end)).collect();
         if end < self.watermarks.load().ready {
-            reconnect(&mut lists, entry.id);
+            reconnect(&mut lists, entry.id, self.params.cap(0));
         }
         for (id, list) in (0..end).zip(&lists) {
             parts.push(id, list);
@@ -274,29 +274,28 @@ fn cut(edges: &mut Vec<(u32, f32)>, cap: usize, protected: impl Fn(u32) -> bool)
 }
 
 /// Makes every node of a prefix reachable: an edge that led through a node past the prefix is
-/// replaced by one from a neighbor of the node it led to.
-fn reconnect(lists: &mut [Vec<(u32, f32)>], entry: u32) {
+/// replaced by one from a neighbor of the node it led to, one whose list has room if there is one.
+fn reconnect(lists: &mut [Vec<(u32, f32)>], entry: u32, cap: usize) {
     loop {
         let reached = reach(lists.len(), entry, |id, visit| {
             lists[id as usize].iter().for_each(|edge| visit(edge.0));
         });
+        let Some(first) = reached.iter().position(|&r| !r) else { return };
         let mut connected = false;
-        for id in (0..lists.len()).filter(|&id| !reached[id]) {
-            let near = lists[id].iter().copied().find(|edge| reached[edge.0 as usize]);
-            if let Some((neighbor, distance)) = near {
+        for id in (first..lists.len()).filter(|&id| !reached[id]) {
+            let near = || lists[id].iter().copied().filter(|edge| reached[edge.0 as usize]);
+            let with_room = near().find(|edge| lists[edge.0 as usize].len() < cap);
+            if let Some((neighbor, distance)) = with_room.or_else(|| near().next()) {
                 let list = &mut lists[neighbor as usize];
                 let at = list.partition_point(|edge| edge.1 <= distance);
                 list.insert(at, (id as u32, distance));
                 connected = true;
             }
         }
-        if connected {
-            continue;
-        }
-        // Nodes that know only each other: the first of them, from the entry point, as its last choice.
-        match reached.iter().position(|&r| !r) {
-            Some(id) => lists[entry as usize].push((id as u32, f32::INFINITY)),
-            None => return,
+        if !connected {
+            // Nodes that know only each other: the first of them becomes the last choice of some node.
+            let with_room = (0..lists.len()).rev().find(|&id| reached[id] && lists[id].len() < cap);
+            lists[with_room.unwrap_or(entry as usize)].push((first as u32, f32::INFINITY));
         }
     }
 }

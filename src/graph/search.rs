@@ -42,8 +42,8 @@ impl HnswGraph {
         self.check_metric(source)?;
 
         let view = self.watermarks.load();
-        // After `ready`: a store's rows are there before the graph's.
-        let readable = view.ready.min(saturate(source.readable_len()));
+        // After the others: at least what they need.
+        let readable = self.readable(source);
         let visible = view.visible.min(saturate(source.len())).min(readable);
         let k = params.k.min(visible as usize);
         let Some(entry) = view.entry.filter(|_| k > 0) else { return Ok(Vec::new()) };
@@ -52,15 +52,16 @@ impl HnswGraph {
 
         let query = PreparedQuery::new(query, source.distance_type());
         let keys = self.scratch.with(|scratch| {
-            let mut walk = Walk { graph: self, source, query: &query, readable, scratch };
+            let mut walk = Walk { graph: self, source, query: &query, readable, overtaken: false, scratch };
             let start = walk.greedy_search(entry, 0);
             if visible == readable && ef <= POOL_EF {
                 walk.beam_search(start, 0, ef);
                 let found = walk.scratch.pool.keys();
-                if found.len() >= k {
+                if found.len() >= k && !walk.overtaken {
                     return found[..k].to_vec();
                 }
             }
+            // More than the rows to return is on the way: unpublished nodes, or ones just published.
             walk.start_through();
             walk.beam_search_through(start, ef, &|id| id < visible);
             if walk.scratch.results.len() < k {
@@ -80,6 +81,13 @@ impl HnswGraph {
         let result =
             |key| SearchResult { id: id(key), row_id: source.row_id(id(key)), distance: distance(key) };
         Ok(keys.into_iter().map(result).collect())
+    }
+}
+
+impl HnswGraph {
+    /// Ids below this may be dereferenced. A store's rows are there before the graph's.
+    pub(super) fn readable<S: VectorSource + ?Sized>(&self, source: &S) -> u32 {
+        self.watermarks.load().ready.min(saturate(source.readable_len()))
     }
 }
 

@@ -21,13 +21,6 @@ const LANES: usize = 16;
 #[repr(align(64))]
 pub(super) struct Line([AtomicU32; LANES]);
 
-impl Line {
-    #[inline(always)]
-    pub fn words(&self) -> &[AtomicU32; LANES] {
-        &self.0
-    }
-}
-
 /// A row of slots.
 #[derive(Clone, Copy)]
 pub(super) struct Row<'a>(&'a [Line]);
@@ -35,12 +28,23 @@ pub(super) struct Row<'a>(&'a [Line]);
 impl<'a> Row<'a> {
     pub const EMPTY: Self = Self(&[]);
 
-    pub fn lines(self) -> &'a [Line] {
-        self.0
+    /// The ids, for readers: from the back, so that an edge the writer moves forward meanwhile is met
+    /// at its new place if it was gone from the old one (see [`SlotArena::replace`]).
+    #[inline(always)]
+    pub fn for_each(self, mut visit: impl FnMut(u32)) {
+        for line in self.0.iter().rev() {
+            for slot in line.0.iter().rev() {
+                // Acquire pairs with the Release stores of `replace`: on the way forward, earlier
+                // moves are seen, and so is a `ready` that covers the id.
+                let id = slot.load(Ordering::Acquire);
+                if id != NONE {
+                    visit(id);
+                }
+            }
+        }
     }
 
-    /// The words up to the first [`NONE`].
-    #[inline(always)]
+    /// The ids in the order of their slots; writer only.
     pub fn iter(self) -> impl Iterator<Item = u32> + 'a {
         let words = self.0.iter().flat_map(|line| &line.0);
         words.map(|slot| slot.load(Ordering::Relaxed)).take_while(|&word| word != NONE)
@@ -52,10 +56,10 @@ impl<'a> Row<'a> {
         words.take(len).map(|slot| f32::from_bits(slot.load(Ordering::Relaxed)))
     }
 
-    /// Stores a word; writer only.
-    pub fn store(self, at: usize, word: u32) {
+    /// Stores a word; writer only. Release for the ids of a row that readers may be walking.
+    fn store(self, at: usize, word: u32, ordering: Ordering) {
         if let Some(line) = self.0.get(at / LANES) {
-            line.0[at % LANES].store(word, Ordering::Relaxed);
+            line.0[at % LANES].store(word, ordering);
         }
     }
 }
@@ -151,20 +155,21 @@ impl SlotArena {
         let (neighbors, distances) = (self.neighbors(row), self.distances(row));
         for at in 0..neighbors.0.len() * LANES {
             let (id, distance) = edges.get(at).copied().unwrap_or((NONE, f32::NAN));
-            neighbors.store(at, id);
-            distances.store(at, distance.to_bits());
+            neighbors.store(at, id, Ordering::Relaxed);
+            distances.store(at, distance.to_bits(), Ordering::Relaxed);
         }
     }
 
     /// Turns the list of a row that readers may be walking into `edges`, one slot at a time: what
     /// stays keeps its slot, what is new takes a freed or a free one, and a gap is closed with the
-    /// last edge before the end moves in. A reader may meet that edge twice, or not at all.
+    /// last edge, which is stored in the gap before it is removed from the end. Edges only ever move
+    /// forward and readers go backward, so a reader meets every edge that stays, once or twice.
     pub fn replace(&self, row: u32, edges: &[(u32, f32)]) {
         let (neighbors, distances) = (self.neighbors(row), self.distances(row));
         let mut current: Vec<u32> = neighbors.iter().collect();
         let put = |at: usize, (id, distance): (u32, f32)| {
-            distances.store(at, distance.to_bits());
-            neighbors.store(at, id);
+            distances.store(at, distance.to_bits(), Ordering::Relaxed);
+            neighbors.store(at, id, Ordering::Release);
         };
         let mut added: Vec<(u32, f32)> =
             edges.iter().copied().filter(|edge| !current.contains(&edge.0)).collect();
@@ -174,7 +179,7 @@ impl SlotArena {
         while at < current.len() {
             match (stays(current[at]), added.pop()) {
                 (Some(edge), unused) => {
-                    distances.store(at, edge.1.to_bits());
+                    distances.store(at, edge.1.to_bits(), Ordering::Relaxed);
                     added.extend(unused);
                     at += 1;
                 }
@@ -189,7 +194,7 @@ impl SlotArena {
                         put(at, edge);
                         current[at] = edge.0;
                     }
-                    neighbors.store(last, NONE);
+                    neighbors.store(last, NONE, Ordering::Release);
                     current.pop();
                 }
             }

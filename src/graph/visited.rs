@@ -10,14 +10,20 @@ pub(super) struct Visited {
 impl Visited {
     /// Empties the set and makes room for ids below `len`.
     pub fn start(&mut self, len: usize) {
-        if self.stamps.len() < len {
-            // A little ahead, so that a growing graph does not reallocate for every search.
-            self.stamps.resize(len + len / 8, 0);
-        }
+        self.grow(len);
         self.epoch = self.epoch.wrapping_add(1);
         if self.epoch == 0 {
             self.stamps.fill(0);
             self.epoch = 1;
+        }
+    }
+
+    /// Makes room for ids below `len`, keeping the set.
+    pub fn grow(&mut self, len: usize) {
+        if self.stamps.len() < len {
+            // A little ahead, so that a growing graph does not reallocate for every search. Epoch 0
+            // is never current.
+            self.stamps.resize(len + len / 8, 0);
         }
     }
 

@@ -4,11 +4,10 @@
 //! copied out and the unvisited ids are kept, then all of them are scored in one call.
 
 use std::cmp::Reverse;
-use std::sync::atomic::Ordering;
 
 use super::key::{distance, id, key};
 use super::scratch::Scratch;
-use super::slots::{NONE, Row};
+use super::slots::Row;
 use super::{HnswGraph, watermarks::Entry};
 use crate::distance::PreparedQuery;
 use crate::source::VectorSource;
@@ -20,6 +19,8 @@ pub(super) struct Walk<'a, S: ?Sized> {
     pub query: &'a PreparedQuery<'a>,
     /// Ids at or past this are never dereferenced.
     pub readable: u32,
+    /// Whether a list named an id past `readable`: the writer published while this walk was on.
+    pub overtaken: bool,
     pub scratch: &'a mut Scratch,
 }
 
@@ -93,7 +94,7 @@ impl<S: VectorSource + ?Sized> Walk<'_, S> {
             {
                 break;
             }
-            self.collect_unvisited(self.graph.neighbors(0, id(nearest)));
+            self.collect_following(self.graph.neighbors(0, id(nearest)));
             self.source.distances_to(self.query, &self.scratch.ids, &mut self.scratch.distances);
             for at in 0..self.scratch.ids.len() {
                 self.offer(key(self.scratch.distances[at], self.scratch.ids[at]), ef, returnable);
@@ -146,31 +147,50 @@ impl<S: VectorSource + ?Sized> Walk<'_, S> {
         keys
     }
 
-    /// Copies a list out. A slot may change while it is read: every value it can hold is an id that
-    /// was written whole, and only readable ones are kept.
+    /// Copies the readable ids of a list out.
     #[inline(always)]
     fn collect(&mut self, row: Row<'_>) {
-        let ids = &mut self.scratch.ids;
+        let Scratch { ids, distances, .. } = &mut *self.scratch;
         ids.clear();
-        ids.extend(row.iter().filter(|&id| id < self.readable));
-        self.scratch.distances.resize(ids.len(), 0.0);
+        row.for_each(|id| {
+            if id < self.readable {
+                ids.push(id);
+            }
+        });
+        distances.resize(ids.len(), 0.0);
     }
 
+    /// Copies the readable ids of a list out that the walk has not met. A slot may change while it is
+    /// read: every value it can hold is an id that was written whole.
     #[inline(always)]
     fn collect_unvisited(&mut self, row: Row<'_>) {
         let Scratch { ids, visited, distances, .. } = &mut *self.scratch;
         ids.clear();
-        'row: for line in row.lines() {
-            for slot in line.words() {
-                let id = slot.load(Ordering::Relaxed);
-                if id == NONE {
-                    break 'row;
-                }
-                if id < self.readable && visited.insert(id) {
-                    ids.push(id);
-                }
+        row.for_each(|id| {
+            if id >= self.readable {
+                self.overtaken = true;
+            } else if visited.insert(id) {
+                ids.push(id);
+            }
+        });
+        distances.resize(ids.len(), 0.0);
+    }
+
+    /// Copies a list out as [`collect_unvisited`](Self::collect_unvisited) does, following the writer:
+    /// an id past `readable` was stored after a `ready` that covers it.
+    fn collect_following(&mut self, row: Row<'_>) {
+        self.collect_unvisited(row);
+        if self.overtaken {
+            self.overtaken = false;
+            let readable = self.graph.readable(self.source);
+            if readable > self.readable {
+                self.readable = readable;
+                self.scratch.visited.grow(readable as usize);
+                let met = std::mem::take(&mut self.scratch.ids);
+                self.collect_unvisited(row);
+                self.scratch.ids.extend(met);
+                self.scratch.distances.resize(self.scratch.ids.len(), 0.0);
             }
         }
-        distances.resize(ids.len(), 0.0);
     }
 }
