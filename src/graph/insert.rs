@@ -21,7 +21,7 @@ use super::key::{distance, id, key};
 use super::reverse::Request;
 use super::select::select_neighbors;
 use super::slots::NONE;
-use super::walk::Walk;
+use super::walk::{Walk, descent_width};
 use super::watermarks::Entry;
 use super::{HnswGraph, Writer};
 use crate::distance::PreparedQuery;
@@ -188,20 +188,24 @@ impl HnswGraph {
     ) -> Vec<Vec<u64>> {
         let vector = source.vector(id);
         let query = PreparedQuery::with_inverse_norm(vector, source.inverse_norm(id), source.distance_type());
+        let ef = self.params.ef_construction;
         let highest = target_level.min(entry.level);
         let mut candidates = vec![Vec::new(); highest + 1];
         self.scratch.with(|scratch| {
             let mut walk =
                 Walk { graph: self, source, query: &query, readable: older, overtaken: false, scratch };
-            let mut start = walk.greedy_search(entry, highest);
+            let mut start = walk.descend(entry, highest, descent_width(ef));
             for level in (0..=highest).rev() {
                 if level == 0 && older <= EXACT {
-                    candidates[0] = walk.scan(older, self.params.ef_construction);
-                } else {
-                    walk.beam_search(start, level, self.params.ef_construction);
-                    candidates[level] = walk.scratch.pool.keys().to_vec();
-                    start = candidates[level].first().copied().unwrap_or(start);
+                    candidates[0] = walk.scan(older, ef);
+                    continue;
                 }
+                // Rows that arrive together are often alike: the newest node is a start of its own, for
+                // when the descent ends in another region.
+                let newest = if level == 0 { walk.score(older - 1) } else { start };
+                walk.beam_search(&[start, newest], level, ef);
+                candidates[level] = walk.scratch.pool.keys().to_vec();
+                start = candidates[level].first().copied().unwrap_or(start);
             }
         });
         candidates

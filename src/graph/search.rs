@@ -2,7 +2,7 @@
 
 use super::HnswGraph;
 use super::key::{distance, id};
-use super::walk::Walk;
+use super::walk::{Walk, descent_width};
 use crate::distance::{DistanceType, PreparedQuery};
 use crate::error::{Error, Result};
 use crate::params::SearchParams;
@@ -53,9 +53,9 @@ impl HnswGraph {
         let query = PreparedQuery::new(query, source.distance_type());
         let keys = self.scratch.with(|scratch| {
             let mut walk = Walk { graph: self, source, query: &query, readable, overtaken: false, scratch };
-            let start = walk.greedy_search(entry, 0);
+            let start = walk.descend(entry, 0, descent_width(ef));
             if visible == readable && ef <= POOL_EF {
-                walk.beam_search(start, 0, ef);
+                walk.beam_search(&[start], 0, ef);
                 let found = walk.scratch.pool.keys();
                 if found.len() >= k && !walk.overtaken {
                     return found[..k].to_vec();

@@ -12,6 +12,14 @@ use super::{HnswGraph, watermarks::Entry};
 use crate::distance::PreparedQuery;
 use crate::source::VectorSource;
 
+/// Levels, from the top, that [`Walk::descend`] searches with a beam.
+const WIDE_LEVELS: usize = 3;
+
+/// Width of that beam, for a beam of `ef` on level 0.
+pub(super) fn descent_width(ef: usize) -> usize {
+    ef / 8
+}
+
 /// One query on its way through the graph.
 pub(super) struct Walk<'a, S: ?Sized> {
     pub graph: &'a HnswGraph,
@@ -32,35 +40,48 @@ impl<S: VectorSource + ?Sized> Walk<'_, S> {
         key(out[0], id)
     }
 
-    /// From the entry point down to `level`, at each step to the nearest neighbor as long as that is
-    /// nearer; `ef = 1` in the paper.
-    pub fn greedy_search(&mut self, entry: Entry, level: usize) -> u64 {
+    /// From the entry point down to `level`: greedily (`ef = 1` in the paper), but with a beam of
+    /// `width` on the highest levels. These are small and decide the region, and where rows lie on a
+    /// curve, greedy steps among them end in the wrong one.
+    pub fn descend(&mut self, entry: Entry, level: usize, width: usize) -> u64 {
         let mut nearest = self.score(entry.id);
         for level in (level + 1..=entry.level).rev() {
-            loop {
-                let before = nearest;
-                self.collect(self.graph.neighbors(level, id(nearest)));
-                self.source.distances_to(self.query, &self.scratch.ids, &mut self.scratch.distances);
-                for (&id, &distance) in self.scratch.ids.iter().zip(&self.scratch.distances) {
-                    nearest = nearest.min(key(distance, id));
-                }
-                // By distance alone: equally near nodes are no progress.
-                if distance(nearest) >= distance(before) {
-                    nearest = before;
-                    break;
-                }
+            if width > 1 && level + WIDE_LEVELS > entry.level {
+                self.beam_search(&[nearest], level, width);
+                nearest = self.scratch.pool.keys().first().copied().unwrap_or(nearest);
+            } else {
+                nearest = self.greedy_search(nearest, level);
             }
         }
         nearest
     }
 
-    /// The nearest `ef` nodes of `level` that a beam of that width meets from `start`; nearest first,
+    /// On one level, step by step to the nearest neighbor as long as that is nearer.
+    fn greedy_search(&mut self, mut nearest: u64, level: usize) -> u64 {
+        loop {
+            let before = nearest;
+            self.collect(self.graph.neighbors(level, id(nearest)));
+            self.source.distances_to(self.query, &self.scratch.ids, &mut self.scratch.distances);
+            for (&id, &distance) in self.scratch.ids.iter().zip(&self.scratch.distances) {
+                nearest = nearest.min(key(distance, id));
+            }
+            // By distance alone: equally near nodes are no progress.
+            if distance(nearest) >= distance(before) {
+                return before;
+            }
+        }
+    }
+
+    /// The nearest `ef` nodes of `level` that a beam of that width meets from `starts`; nearest first,
     /// in the scratch's pool.
-    pub fn beam_search(&mut self, start: u64, level: usize, ef: usize) {
+    pub fn beam_search(&mut self, starts: &[u64], level: usize, ef: usize) {
         self.scratch.visited.start(self.readable as usize);
-        self.scratch.visited.insert(id(start));
         self.scratch.pool.start(ef);
-        self.scratch.pool.insert(start);
+        for &start in starts {
+            if self.scratch.visited.insert(id(start)) && start < self.scratch.pool.bound() {
+                self.scratch.pool.insert(start);
+            }
+        }
         while let Some(nearest) = self.scratch.pool.expand_next() {
             self.collect_unvisited(self.graph.neighbors(level, id(nearest)));
             self.source.distances_to(self.query, &self.scratch.ids, &mut self.scratch.distances);

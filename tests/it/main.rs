@@ -16,4 +16,3 @@ mod hostile;
 mod import;
 mod reachability;
 mod recall;
-mod tmp;

@@ -5,6 +5,8 @@
 
 // Loads go through pointers into slices whose common length bounds every offset.
 #![allow(unsafe_code)]
+// Rows and accumulators are counted, so that the loops unroll and the accumulators stay in registers.
+#![allow(clippy::needless_range_loop)]
 
 pub(super) mod avx2;
 pub(super) mod avx512;
