@@ -203,8 +203,10 @@ where
     }
 }
 
-/// Cache lines fetched ahead of a row; the hardware follows a row that is longer.
+/// Cache lines of a row that are fetched ahead; the hardware follows a row that is longer.
 const PREFETCH_LINES: usize = 4;
+/// Rows that are fetched ahead of the one being scored.
+const AHEAD: usize = 8;
 
 impl<S> VectorSource for VectorStoreSnapshot<S>
 where
@@ -252,11 +254,18 @@ where
 
     #[inline]
     fn distances_to(&self, query: &PreparedQuery<'_>, ids: &[u32], out: &mut [f32]) {
-        // The addresses first: they are independent of each other, and so are the fetches they start.
-        for &id in ids {
+        for &id in &ids[..ids.len().min(AHEAD)] {
             prefetch(self.vector(id), PREFETCH_LINES);
         }
-        query.distances(|i| (self.vector(ids[i]), self.inverse_norm(ids[i])), out);
+        query.distances(
+            |i| {
+                if let Some(&id) = ids.get(i + AHEAD) {
+                    prefetch(self.vector(id), PREFETCH_LINES);
+                }
+                (self.vector(ids[i]), self.inverse_norm(ids[i]))
+            },
+            out,
+        );
     }
 
     #[inline]

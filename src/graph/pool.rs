@@ -49,6 +49,13 @@ impl Pool {
         None
     }
 
+    /// The entry that [`expand_next`](Self::expand_next) would give, if nothing nearer comes.
+    #[inline(always)]
+    pub fn peek_next(&self) -> Option<u64> {
+        let ahead = self.expanded.get(self.next..)?.iter().position(|&expanded| !expanded)?;
+        self.keys.get(self.next + ahead).copied()
+    }
+
     /// All entries, nearest first.
     pub fn keys(&self) -> &[u64] {
         &self.keys

@@ -11,6 +11,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::chunked::{Directory, Place, empty_directory, locate};
+use crate::prefetch::prefetch;
 
 /// No neighbor, no anchor, no upper levels.
 pub(super) const NONE: u32 = u32::MAX;
@@ -42,6 +43,12 @@ impl<'a> Row<'a> {
                 }
             }
         }
+    }
+
+    /// Starts fetching the row.
+    #[inline(always)]
+    pub fn prefetch(self) {
+        prefetch(self.0, self.0.len());
     }
 
     /// The ids in the order of their slots; writer only.

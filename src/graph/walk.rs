@@ -84,6 +84,9 @@ impl<S: VectorSource + ?Sized> Walk<'_, S> {
         }
         while let Some(nearest) = self.scratch.pool.expand_next() {
             self.collect_unvisited(self.graph.neighbors(level, id(nearest)));
+            if let Some(next) = self.scratch.pool.peek_next() {
+                self.graph.neighbors(level, id(next)).prefetch();
+            }
             self.source.distances_to(self.query, &self.scratch.ids, &mut self.scratch.distances);
             let pool = &mut self.scratch.pool;
             for (&id, &distance) in self.scratch.ids.iter().zip(&self.scratch.distances) {

@@ -1,0 +1,27 @@
+//! How long does a build take, by number of threads?
+
+mod support;
+
+use divan::Bencher;
+use pennon::{BuildParams, DistanceType, HnswIndex};
+
+const ROWS: usize = 10_000;
+const DIM: usize = 128;
+
+fn main() {
+    divan::main();
+}
+
+#[divan::bench(args = [1, 2], sample_count = 3, sample_size = 1)]
+fn rows_10_000(bencher: Bencher<'_, '_>, threads: usize) -> Result<(), rayon::ThreadPoolBuildError> {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build()?;
+    let vectors = support::array(support::clustered(ROWS, DIM, 1), DIM);
+    let params = BuildParams::default().ef_construction(200);
+    bencher.bench_local(|| {
+        let index = HnswIndex::try_new(DIM, DistanceType::L2, params.clone())?;
+        pool.install(|| index.append(&vectors, 0))?;
+        assert!(index.health().is_healthy());
+        Ok::<_, pennon::Error>(index)
+    });
+    Ok(())
+}

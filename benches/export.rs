@@ -1,0 +1,37 @@
+//! How long do export and import of the `lance:hnsw` batch take?
+
+mod support;
+
+use std::sync::LazyLock;
+
+use divan::Bencher;
+use pennon::{DistanceType, HnswGraph, HnswIndex};
+
+const ROWS: usize = 100_000;
+
+fn main() {
+    divan::main();
+}
+
+static INDEX: LazyLock<HnswIndex> = LazyLock::new(|| support::index(ROWS, 32, DistanceType::L2));
+
+#[divan::bench(sample_count = 10, sample_size = 1)]
+fn export_100_000(bencher: Bencher<'_, '_>) {
+    LazyLock::force(&INDEX);
+    bencher.bench_local(|| {
+        let batch = INDEX.graph().to_lance_hnsw_batch(None)?;
+        assert!(batch.num_rows() > ROWS);
+        Ok::<_, pennon::Error>(batch)
+    });
+}
+
+#[divan::bench(sample_count = 10, sample_size = 1)]
+fn import_100_000(bencher: Bencher<'_, '_>) -> pennon::Result<()> {
+    let batch = INDEX.graph().to_lance_hnsw_batch(None)?;
+    bencher.bench_local(|| {
+        let graph = HnswGraph::from_lance_hnsw_batch(&batch)?;
+        assert_eq!(graph.len(), ROWS);
+        Ok::<_, pennon::Error>(graph)
+    });
+    Ok(())
+}
