@@ -28,6 +28,7 @@ fn l2_128(bencher: Bencher<'_, '_>, ef: usize) {
 
 #[divan::bench(args = [16, 64, 256, 1024])]
 fn cosine_100(bencher: Bencher<'_, '_>, ef: usize) {
-    static INDEX: LazyLock<pennon::HnswIndex> = LazyLock::new(|| support::index(ROWS, 100, DistanceType::Cosine));
+    static INDEX: LazyLock<pennon::HnswIndex> =
+        LazyLock::new(|| support::index(ROWS, 100, DistanceType::Cosine));
     bench(bencher, &INDEX, ef);
 }

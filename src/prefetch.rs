@@ -11,14 +11,17 @@ pub(crate) fn prefetch<T>(data: &[T], lines: usize) {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
         let bytes = size_of_val(data).min(lines * LINE);
         let start = data.as_ptr().cast::<i8>();
-        let mut at = 0;
-        while at < bytes {
-            // SAFETY: `at` is below the size of the slice; a prefetch has no effect but on the cache.
+        // From the start of the first line, so that an unaligned row is covered to its end.
+        let mut at = -((start.addr() % LINE) as isize);
+        while at < bytes as isize {
+            // A prefetch has no effect but on the cache.
+            let line = start.wrapping_offset(at);
+            // SAFETY: prefetching an address is sound whatever it is.
             #[allow(unsafe_code)]
             unsafe {
-                _mm_prefetch::<_MM_HINT_T0>(start.add(at));
+                _mm_prefetch::<_MM_HINT_T0>(line);
             }
-            at += LINE;
+            at += LINE as isize;
         }
     }
     #[cfg(not(target_arch = "x86_64"))]

@@ -203,10 +203,12 @@ where
     }
 }
 
-/// Cache lines of a row that are fetched ahead; the hardware follows a row that is longer.
-const PREFETCH_LINES: usize = 4;
-/// Rows that are fetched ahead of the one being scored.
-const AHEAD: usize = 8;
+/// Rows whose addresses are looked up before the first of them is scored.
+const GATHER: usize = 32;
+/// Cache lines that are fetched ahead: whole rows up to 16 lines, and of a longer row so many, which the
+/// hardware's own prefetcher then follows. More of them at a time stand in each other's way.
+const LINES_PER_ROW: usize = 16;
+const LINES_AHEAD: usize = 64;
 
 impl<S> VectorSource for VectorStoreSnapshot<S>
 where
@@ -254,18 +256,30 @@ where
 
     #[inline]
     fn distances_to(&self, query: &PreparedQuery<'_>, ids: &[u32], out: &mut [f32]) {
-        for &id in &ids[..ids.len().min(AHEAD)] {
-            prefetch(self.vector(id), PREFETCH_LINES);
-        }
-        query.distances(
-            |i| {
-                if let Some(&id) = ids.get(i + AHEAD) {
-                    prefetch(self.vector(id), PREFETCH_LINES);
+        let cosine = self.store.distance_type == DistanceType::Cosine;
+        let lines = (self.store.dim * size_of::<f32>()).div_ceil(64).min(LINES_PER_ROW);
+        let window = (LINES_AHEAD / lines).min(GATHER);
+        for (ids, out) in ids.chunks(GATHER).zip(out.chunks_mut(GATHER)) {
+            let mut rows: [&[f32]; GATHER] = [&[]; GATHER];
+            for (at, (row, &id)) in rows.iter_mut().zip(ids).enumerate() {
+                *row = self.vector(id);
+                if at < window {
+                    prefetch(row, lines);
                 }
-                (self.vector(ids[i]), self.inverse_norm(ids[i]))
-            },
-            out,
-        );
+                if cosine {
+                    self.store.inverse_norms.prefetch(id);
+                }
+            }
+            query.distances(
+                |i| {
+                    if let Some(row) = rows.get(i + window) {
+                        prefetch(row, lines);
+                    }
+                    (rows[i], self.inverse_norm(ids[i]))
+                },
+                out,
+            );
+        }
     }
 
     #[inline]

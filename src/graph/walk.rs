@@ -44,6 +44,8 @@ impl<S: VectorSource + ?Sized> Walk<'_, S> {
     /// `width` on the highest levels. These are small and decide the region, and where rows lie on a
     /// curve, greedy steps among them end in the wrong one.
     pub fn descend(&mut self, entry: Entry, level: usize, width: usize) -> u64 {
+        self.scratch.visited.start(self.readable as usize);
+        self.scratch.visited.insert(entry.id);
         let mut nearest = self.score(entry.id);
         for level in (level + 1..=entry.level).rev() {
             if width > 1 && level + WIDE_LEVELS > entry.level {
@@ -56,11 +58,12 @@ impl<S: VectorSource + ?Sized> Walk<'_, S> {
         nearest
     }
 
-    /// On one level, step by step to the nearest neighbor as long as that is nearer.
+    /// On one level, step by step to the nearest neighbor as long as that is nearer. A node that was
+    /// met before, on whatever level, was not nearer and need not be scored again.
     fn greedy_search(&mut self, mut nearest: u64, level: usize) -> u64 {
         loop {
             let before = nearest;
-            self.collect(self.graph.neighbors(level, id(nearest)));
+            self.collect_unvisited(self.graph.neighbors(level, id(nearest)));
             self.source.distances_to(self.query, &self.scratch.ids, &mut self.scratch.distances);
             for (&id, &distance) in self.scratch.ids.iter().zip(&self.scratch.distances) {
                 nearest = nearest.min(key(distance, id));
@@ -169,19 +172,6 @@ impl<S: VectorSource + ?Sized> Walk<'_, S> {
         let mut keys: Vec<u64> = self.scratch.results.drain().collect();
         keys.sort_unstable();
         keys
-    }
-
-    /// Copies the readable ids of a list out.
-    #[inline(always)]
-    fn collect(&mut self, row: Row<'_>) {
-        let Scratch { ids, distances, .. } = &mut *self.scratch;
-        ids.clear();
-        row.for_each(|id| {
-            if id < self.readable {
-                ids.push(id);
-            }
-        });
-        distances.resize(ids.len(), 0.0);
     }
 
     /// Copies the readable ids of a list out that the walk has not met. A slot may change while it is
