@@ -29,7 +29,7 @@ pub(super) struct Row<'a>(&'a [Line]);
 impl<'a> Row<'a> {
     pub const EMPTY: Self = Self(&[]);
 
-    /// The ids, for readers: from the back, so that an edge the writer moves forward meanwhile is met
+    /// The words, for readers, [`NONE`] in unused slots: from the back, so that an edge the writer moves forward meanwhile is met
     /// at its new place if it was gone from the old one (see [`SlotArena::replace`]).
     #[inline(always)]
     pub fn for_each(self, mut visit: impl FnMut(u32)) {
@@ -37,12 +37,15 @@ impl<'a> Row<'a> {
             for slot in line.0.iter().rev() {
                 // Acquire pairs with the Release stores of `replace`: on the way forward, earlier
                 // moves are seen, and so is a `ready` that covers the id.
-                let id = slot.load(Ordering::Acquire);
-                if id != NONE {
-                    visit(id);
-                }
+                visit(slot.load(Ordering::Acquire));
             }
         }
+    }
+
+    /// Slots of the row, used or not.
+    #[inline(always)]
+    pub fn slots(self) -> usize {
+        self.0.len() * LANES
     }
 
     /// Starts fetching the row.
@@ -154,13 +157,13 @@ impl SlotArena {
     /// The edges of a row, in the order of its slots.
     pub fn edges(&self, row: u32) -> impl Iterator<Item = (u32, f32)> + '_ {
         let neighbors = self.neighbors(row);
-        neighbors.iter().zip(self.distances(row).floats(neighbors.0.len() * LANES))
+        neighbors.iter().zip(self.distances(row).floats(neighbors.slots()))
     }
 
     /// Writes `edges` over a row that no reader can reach yet.
     pub fn write(&self, row: u32, edges: &[(u32, f32)]) {
         let (neighbors, distances) = (self.neighbors(row), self.distances(row));
-        for at in 0..neighbors.0.len() * LANES {
+        for at in 0..neighbors.slots() {
             let (id, distance) = edges.get(at).copied().unwrap_or((NONE, f32::NAN));
             neighbors.store(at, id, Ordering::Relaxed);
             distances.store(at, distance.to_bits(), Ordering::Relaxed);

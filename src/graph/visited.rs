@@ -30,13 +30,8 @@ impl Visited {
     /// Adds an id; false if it was there, or is out of range.
     #[inline(always)]
     pub fn insert(&mut self, id: u32) -> bool {
-        match self.stamps.get_mut(id as usize) {
-            Some(stamp) if *stamp != self.epoch => {
-                *stamp = self.epoch;
-                true
-            }
-            _ => false,
-        }
+        let Some(stamp) = self.stamps.get_mut(id as usize) else { return false };
+        std::mem::replace(stamp, self.epoch) != self.epoch
     }
 
     pub fn resident_bytes(&self) -> usize {

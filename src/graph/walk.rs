@@ -7,7 +7,7 @@ use std::cmp::Reverse;
 
 use super::key::{distance, id, key};
 use super::scratch::Scratch;
-use super::slots::Row;
+use super::slots::{NONE, Row};
 use super::{HnswGraph, watermarks::Entry};
 use crate::distance::PreparedQuery;
 use crate::source::VectorSource;
@@ -91,9 +91,13 @@ impl<S: VectorSource + ?Sized> Walk<'_, S> {
                 self.graph.neighbors(level, id(next)).prefetch();
             }
             self.source.distances_to(self.query, &self.scratch.ids, &mut self.scratch.distances);
-            let pool = &mut self.scratch.pool;
-            for (&id, &distance) in self.scratch.ids.iter().zip(&self.scratch.distances) {
-                let key = key(distance, id);
+            let Scratch { pool, ids, distances, .. } = &mut *self.scratch;
+            // The nearest is likely to be the next one expanded: its list is fetched meanwhile.
+            let keys = ids.iter().zip(distances.iter()).map(|(&id, &distance)| key(distance, id));
+            if let Some(nearest) = keys.clone().min() {
+                self.graph.neighbors(level, id(nearest)).prefetch();
+            }
+            for key in keys {
                 if key < pool.bound() {
                     pool.insert(key);
                 }
@@ -179,15 +183,19 @@ impl<S: VectorSource + ?Sized> Walk<'_, S> {
     #[inline(always)]
     fn collect_unvisited(&mut self, row: Row<'_>) {
         let Scratch { ids, visited, distances, .. } = &mut *self.scratch;
-        ids.clear();
+        ids.resize(row.slots(), NONE);
+        let mut fresh = 0;
         row.for_each(|id| {
-            if id >= self.readable {
+            if id < self.readable {
+                // Kept or overwritten by the next: which one is a coin toss, so not a branch.
+                ids[fresh] = id;
+                fresh += usize::from(visited.insert(id));
+            } else if id != NONE {
                 self.overtaken = true;
-            } else if visited.insert(id) {
-                ids.push(id);
             }
         });
-        distances.resize(ids.len(), 0.0);
+        ids.truncate(fresh);
+        distances.resize(fresh, 0.0);
     }
 
     /// Copies a list out as [`collect_unvisited`](Self::collect_unvisited) does, following the writer:
