@@ -6,8 +6,6 @@
 
 use std::sync::OnceLock;
 
-use crate::prefetch::prefetch;
-
 /// Elements of each of the first 16 chunks.
 pub(crate) const FIRST: usize = 64;
 const STEPS_LOG2: u32 = 4;
@@ -62,14 +60,6 @@ impl<T: Default> Chunked<T> {
     pub fn get(&self, index: u32) -> Option<&T> {
         let place = locate(index);
         self.chunks[place.chunk].get()?.get(place.offset)
-    }
-
-    /// Starts fetching the element.
-    #[inline(always)]
-    pub fn prefetch(&self, index: u32) {
-        if let Some(element) = self.get(index) {
-            prefetch(std::slice::from_ref(element), 1);
-        }
     }
 
     /// The element, after making its chunk if need be.

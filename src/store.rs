@@ -30,8 +30,6 @@ pub struct ArrowFixedSizeListVectorStore {
     directory: Directory,
     /// Bits of `1 / |v|` for each id; used for cosine only.
     inverse_norms: Chunked<AtomicU32>,
-    /// Ids below this are complete. Stored with Release by the writer, loaded with Acquire by readers.
-    committed: AtomicU32,
     writer: Mutex<SkippedRows>,
 }
 
@@ -48,9 +46,8 @@ impl ArrowFixedSizeListVectorStore {
         Ok(Self {
             dim,
             distance_type,
-            directory: Directory::new(),
+            directory: Directory::new(dim),
             inverse_norms: Chunked::new(),
-            committed: AtomicU32::new(0),
             writer: Mutex::default(),
         })
     }
@@ -98,7 +95,7 @@ impl ArrowFixedSizeListVectorStore {
         let admitted = admit::admit(vectors, values.nulls(), values.values(), self.distance_type);
 
         let mut skipped = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        let start = self.committed.load(Ordering::Relaxed);
+        let start = self.directory.committed();
         let end = u32::try_from(admitted.rows)
             .ok()
             .and_then(|rows| start.checked_add(rows))
@@ -106,19 +103,16 @@ impl ArrowFixedSizeListVectorStore {
             .filter(|_| u32::try_from(vectors.len()).is_ok())
             .ok_or(Error::TooManyVectors { len: start as usize, added: admitted.rows })?;
 
+        skipped.add(admitted.skipped);
         if admitted.rows > 0 {
             let batch = Batch { values: values.values().clone(), row_ids };
-            self.directory.append(batch, start, &admitted.runs, self.dim);
+            self.directory.append(batch, &admitted.runs, |id, vector| {
+                if self.distance_type == DistanceType::Cosine {
+                    let inverse = inverse_norm(vector);
+                    self.inverse_norms.get_or_grow(id).store(inverse.to_bits(), Ordering::Relaxed);
+                }
+            });
         }
-        if self.distance_type == DistanceType::Cosine {
-            for id in start..end {
-                let inverse = inverse_norm(self.directory.vector(id, self.dim));
-                self.inverse_norms.get_or_grow(id).store(inverse.to_bits(), Ordering::Relaxed);
-            }
-        }
-        skipped.add(admitted.skipped);
-        // Pairs with the Acquire load in `committed_len`: whoever sees `end` sees the rows before it.
-        self.committed.store(end, Ordering::Release);
         Ok(start..end)
     }
 
@@ -139,8 +133,7 @@ impl ArrowFixedSizeListVectorStore {
 
     /// Vectors held.
     pub fn committed_len(&self) -> usize {
-        // Pairs with the Release store in `append`.
-        self.committed.load(Ordering::Acquire) as usize
+        self.directory.committed() as usize
     }
 
     /// Whether there is no vector.
@@ -234,7 +227,7 @@ where
     /// Empty for an id that is not there.
     #[inline(always)]
     fn vector(&self, id: u32) -> &[f32] {
-        self.store.directory.vector(id, self.store.dim)
+        self.store.directory.vector(id)
     }
 
     fn readable_len(&self) -> usize {
@@ -256,26 +249,22 @@ where
 
     #[inline]
     fn distances_to(&self, query: &PreparedQuery<'_>, ids: &[u32], out: &mut [f32]) {
-        let cosine = self.store.distance_type == DistanceType::Cosine;
         let lines = (self.store.dim * size_of::<f32>()).div_ceil(64).min(LINES_PER_ROW);
         let window = (LINES_AHEAD / lines).min(GATHER);
         for (ids, out) in ids.chunks(GATHER).zip(out.chunks_mut(GATHER)) {
-            let mut rows: [&[f32]; GATHER] = [&[]; GATHER];
+            let mut rows: [(&[f32], f32); GATHER] = [(&[], 1.0); GATHER];
             for (at, (row, &id)) in rows.iter_mut().zip(ids).enumerate() {
-                *row = self.vector(id);
+                *row = (self.vector(id), self.inverse_norm(id));
                 if at < window {
-                    prefetch(row, lines);
-                }
-                if cosine {
-                    self.store.inverse_norms.prefetch(id);
+                    prefetch(row.0, lines);
                 }
             }
             query.distances(
                 |i| {
                     if let Some(row) = rows.get(i + window) {
-                        prefetch(row, lines);
+                        prefetch(row.0, lines);
                     }
-                    (rows[i], self.inverse_norm(ids[i]))
+                    rows[i]
                 },
                 out,
             );

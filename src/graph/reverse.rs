@@ -82,7 +82,7 @@ impl HnswGraph {
             let mut candidates: Vec<u64> = edges.iter().map(|&(id, distance)| key(distance, id)).collect();
             candidates.sort_unstable();
             // A little headroom, so that the next edge does not prune again.
-            edges = prune(&candidates, cap - cap / 8, source, is_child);
+            edges = prune(&candidates, cap - cap / 4, source, is_child);
         }
         Update { level, target, edges, turned_away }
     }

@@ -1,19 +1,25 @@
 //! From vector id to address and row id.
 //!
 //! ```text
-//! id --/256--> Block { split, segments: [rows of one buffer; 2], table }
-//!                 i < split: segments[0] + i      one look-up, then the vector itself
-//!                 else:      segments[1] + i - split
-//!                 three or more segments: table[i] = (batch, position)  --> batches
+//! id --/256--> Block { first, second, split }     one look-up, then the vector itself
+//!                 i < split: first  + i * dim
+//!                 else:      second + (i - split) * dim
+//!                 three or more runs of rows: a table of 256 addresses
 //! ```
 //! A block of whole batches costs about a hundred bytes for its 256 ids; only a block of many short
-//! runs (single-row batches, many null rows) pays 8 bytes a row for a table.
+//! runs (single-row batches, many null rows) pays 16 bytes a row for a table.
 //!
-//! One writer appends; readers look up ids that the store has committed. What such an id resolves to
-//! never changes: `split` moves only past the ids that were committed before.
+//! One writer appends; readers look up ids that are committed. What such an id resolves to never
+//! changes: `split` moves only past the ids that were committed before.
 
+// Addresses instead of slices: a block of slices is four times as large, falls out of the first-level
+// cache, and checks what `committed` covers already. Measured on GloVe: 16 % of a build's time.
+#![allow(unsafe_code)]
+
+use std::ptr::null_mut;
+use std::slice;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
 use arrow_buffer::ScalarBuffer;
 
@@ -38,142 +44,197 @@ pub(super) struct Batch {
     pub row_ids: RowIds,
 }
 
-/// Consecutive ids that are consecutive rows of one batch.
-struct Segment {
-    /// Starts at the segment's first row.
-    values: ScalarBuffer<f32>,
-    batch: u32,
-    position: u32,
-}
-
+/// Addresses of 256 consecutive ids.
+#[repr(align(32))]
 struct Block {
-    /// Ids of the block below this are in the first segment.
+    /// Address of id 0.
+    first: AtomicPtr<f32>,
+    /// Address of id `split`.
+    second: AtomicPtr<f32>,
     split: AtomicU32,
-    segments: [OnceLock<Segment>; 2],
-    table: OnceLock<Box<[AtomicU64]>>,
 }
 
 impl Default for Block {
     fn default() -> Self {
-        Self { split: AtomicU32::new(BLOCK), segments: Default::default(), table: OnceLock::new() }
+        Self {
+            first: AtomicPtr::new(null_mut()),
+            second: AtomicPtr::new(null_mut()),
+            split: AtomicU32::new(BLOCK),
+        }
     }
 }
 
+/// The batches of 256 consecutive ids, for their row ids: a batch number above a position.
+#[derive(Default)]
+struct Places {
+    first: AtomicU64,
+    second: AtomicU64,
+    table: OnceLock<Table>,
+}
+
+struct Table {
+    addresses: Box<[AtomicPtr<f32>]>,
+    places: Box<[AtomicU64]>,
+}
+
+impl Table {
+    fn new() -> Self {
+        Self {
+            addresses: (0..BLOCK).map(|_| AtomicPtr::new(null_mut())).collect(),
+            places: (0..BLOCK).map(|_| AtomicU64::new(u64::MAX)).collect(),
+        }
+    }
+}
+
+fn place(batch: u32, position: u32) -> u64 {
+    u64::from(batch) << 32 | u64::from(position)
+}
+
 pub(super) struct Directory {
+    dim: usize,
     blocks: Chunked<Block>,
+    places: Chunked<Places>,
     batches: Chunked<OnceLock<Batch>>,
     /// Written by the writer only.
     batch_count: AtomicU32,
     tables: AtomicU32,
-}
-
-/// Where an id is found.
-enum Found<'a> {
-    Segment(&'a Segment, u32),
-    Batch(&'a Batch, u32),
+    /// Ids below this are complete. Stored with Release by the writer, loaded with Acquire by readers.
+    committed: AtomicU32,
 }
 
 impl Directory {
-    pub fn new() -> Self {
+    pub fn new(dim: usize) -> Self {
         Self {
+            dim,
             blocks: Chunked::new(),
+            places: Chunked::new(),
             batches: Chunked::new(),
             batch_count: AtomicU32::new(0),
             tables: AtomicU32::new(0),
+            committed: AtomicU32::new(0),
         }
     }
 
+    /// Ids below this can be looked up.
     #[inline(always)]
-    fn find(&self, id: u32) -> Option<Found<'_>> {
-        let block = self.blocks.get(id / BLOCK)?;
-        let at = id % BLOCK;
-        // Pairs with the Release stores in `append`: a split is seen after what it points to.
-        match block.split.load(Ordering::Acquire) {
-            TABLE => self.find_in_table(block, at),
-            split if at < split => Some(Found::Segment(block.segments[0].get()?, at)),
-            split => Some(Found::Segment(block.segments[1].get()?, at - split)),
-        }
-    }
-
-    #[cold]
-    fn find_in_table<'a>(&'a self, block: &'a Block, at: u32) -> Option<Found<'a>> {
-        let word = block.table.get()?.get(at as usize)?.load(Ordering::Relaxed);
-        let batch = self.batches.get((word >> 32) as u32)?.get()?;
-        Some(Found::Batch(batch, word as u32))
+    pub fn committed(&self) -> u32 {
+        // Pairs with the Release store in `append`: whoever sees an id sees where it is.
+        self.committed.load(Ordering::Acquire)
     }
 
     /// The vector of `id`, or nothing if there is none.
     #[inline(always)]
-    pub fn vector(&self, id: u32, dim: usize) -> &[f32] {
-        let (values, row): (&[f32], u32) = match self.find(id) {
-            Some(Found::Segment(segment, row)) => (&segment.values, row),
-            Some(Found::Batch(batch, position)) => (&batch.values, position),
-            None => return &[],
+    pub fn vector(&self, id: u32) -> &[f32] {
+        if id >= self.committed() {
+            return &[];
+        }
+        let Some(block) = self.blocks.get(id / BLOCK) else { return &[] };
+        let at = id % BLOCK;
+        // Pairs with the Release stores in `append_run`: a split is seen after what it points to.
+        let split = block.split.load(Ordering::Acquire);
+        let address = if at < split && split != TABLE {
+            // SAFETY: `append_run` set `first` to the first of `split` rows (or of more, later split off)
+            // that follow each other in a batch; `at` is one of them.
+            unsafe { block.first.load(Ordering::Relaxed).add(at as usize * self.dim) }
+        } else if split != TABLE {
+            // SAFETY: an id at or past `split` that is committed is in the run of rows at `second`.
+            unsafe { block.second.load(Ordering::Relaxed).add((at - split) as usize * self.dim) }
+        } else {
+            self.address_in_table(id)
         };
-        let start = row as usize * dim;
-        values.get(start..start + dim).unwrap_or(&[])
+        // SAFETY: I-store: for every id below `committed`, `append` stored the address of `dim` values in
+        // the buffer of a batch before the Release store of `committed` that was loaded above. The batch is
+        // in `batches`, from which nothing is ever removed, and Arrow buffers do not change.
+        unsafe { slice::from_raw_parts(address, self.dim) }
+    }
+
+    #[cold]
+    fn address_in_table(&self, id: u32) -> *const f32 {
+        let table = self.places.get(id / BLOCK).and_then(|places| places.table.get());
+        let cell = table.and_then(|table| table.addresses.get((id % BLOCK) as usize));
+        // A committed id of a block in table mode has its cell; `dangling` is never reached.
+        cell.map_or(std::ptr::dangling(), |cell| cell.load(Ordering::Relaxed).cast_const())
     }
 
     /// The row id of `id`.
     pub fn row_id(&self, id: u32) -> Option<u64> {
-        let (batch, position) = match self.find(id)? {
-            Found::Segment(segment, row) => (self.batches.get(segment.batch)?.get()?, segment.position + row),
-            Found::Batch(batch, position) => (batch, position),
+        if id >= self.committed() {
+            return None;
+        }
+        let (split, at) = (self.blocks.get(id / BLOCK)?.split.load(Ordering::Acquire), id % BLOCK);
+        let places = self.places.get(id / BLOCK)?;
+        let place = match split {
+            TABLE => places.table.get()?.places.get(at as usize)?.load(Ordering::Relaxed),
+            split if at < split => places.first.load(Ordering::Relaxed) + u64::from(at),
+            split => places.second.load(Ordering::Relaxed) + u64::from(at - split),
         };
+        let (batch, position) = (self.batches.get((place >> 32) as u32)?.get()?, place as u32);
         match &batch.row_ids {
             RowIds::From(start) => start.checked_add(u64::from(position)),
             RowIds::Each(row_ids) => row_ids.get(position as usize).copied(),
         }
     }
 
-    /// Gives the ids from `next` on to the rows of `runs` (first position, length). Single writer.
-    pub fn append(&self, batch: Batch, next: u32, runs: &[(u32, u32)], dim: usize) {
+    /// Gives the ids from `committed` on to the rows of `runs` (first position, length) and calls
+    /// `complete` with them before they are committed. Single writer.
+    pub fn append(&self, batch: Batch, runs: &[(u32, u32)], complete: impl Fn(u32, &[f32])) {
         let number = self.batch_count.load(Ordering::Relaxed);
-        let mut next = next;
+        let mut next = self.committed.load(Ordering::Relaxed);
         for &(mut position, mut rows) in runs {
             while rows > 0 {
                 let take = rows.min(BLOCK - next % BLOCK);
-                let segment = Segment {
-                    values: batch.values.slice(position as usize * dim, take as usize * dim),
-                    batch: number,
-                    position,
-                };
-                self.append_to_block(next, segment, take);
+                let (start, end) = (position as usize * self.dim, (position + take) as usize * self.dim);
+                // A check that the rows are there: everything below relies on it.
+                let values = &batch.values[start..end];
+                self.append_run(next, values, place(number, position));
+                for (id, vector) in (next..).zip(values.chunks_exact(self.dim)) {
+                    complete(id, vector);
+                }
                 (next, position, rows) = (next + take, position + take, rows - take);
             }
         }
-        // Before the ids are committed, so before anybody asks for them.
         let _ = self.batches.get_or_grow(number).set(batch);
         self.batch_count.store(number + 1, Ordering::Relaxed);
+        // Pairs with `committed()`.
+        self.committed.store(next, Ordering::Release);
     }
 
-    /// `rows` ids from `next` on, all in one block, are the rows of `segment`.
-    fn append_to_block(&self, next: u32, segment: Segment, rows: u32) {
+    /// The ids from `next` on, all in one block, are the rows of `values`.
+    fn append_run(&self, next: u32, values: &[f32], first_place: u64) {
         let block = self.blocks.get_or_grow(next / BLOCK);
+        let places = self.places.get_or_grow(next / BLOCK);
         let at = next % BLOCK;
+        let address = values.as_ptr().cast_mut();
         let split = block.split.load(Ordering::Relaxed);
         if at == 0 {
-            let _ = block.segments[0].set(segment);
+            block.first.store(address, Ordering::Relaxed);
+            places.first.store(first_place, Ordering::Relaxed);
         } else if split == BLOCK {
-            let _ = block.segments[1].set(segment);
+            block.second.store(address, Ordering::Relaxed);
+            places.second.store(first_place, Ordering::Relaxed);
             block.split.store(at, Ordering::Release);
         } else {
-            let table = block.table.get_or_init(|| {
+            let table = places.table.get_or_init(|| {
                 self.tables.fetch_add(1, Ordering::Relaxed);
-                (0..BLOCK).map(|_| AtomicU64::new(u64::MAX)).collect()
+                Table::new()
             });
-            let word = |batch: u32, position: u32| u64::from(batch) << 32 | u64::from(position);
+            let set = |at: u32, address: *const f32, place: u64| {
+                table.addresses[at as usize].store(address.cast_mut(), Ordering::Relaxed);
+                table.places[at as usize].store(place, Ordering::Relaxed);
+            };
             if split != TABLE {
-                for (old, cell) in (0..at).zip(table) {
-                    let (segment, row) = if old < split { (0, old) } else { (1, old - split) };
-                    if let Some(s) = block.segments[segment].get() {
-                        cell.store(word(s.batch, s.position + row), Ordering::Relaxed);
-                    }
+                for old in 0..at {
+                    let (start, place, row) = if old < split {
+                        (&block.first, &places.first, old)
+                    } else {
+                        (&block.second, &places.second, old - split)
+                    };
+                    let address = start.load(Ordering::Relaxed).wrapping_add(row as usize * self.dim);
+                    set(old, address, place.load(Ordering::Relaxed) + u64::from(row));
                 }
             }
-            for row in 0..rows {
-                table[(at + row) as usize]
-                    .store(word(segment.batch, segment.position + row), Ordering::Relaxed);
+            for (row, vector) in (0..).zip(values.chunks_exact(self.dim)) {
+                set(at + row, vector.as_ptr(), first_place + u64::from(row));
             }
             block.split.store(TABLE, Ordering::Release);
         }
@@ -181,7 +242,10 @@ impl Directory {
 
     /// Bytes held beside the caller's buffers.
     pub fn resident_bytes(&self) -> usize {
-        let tables = self.tables.load(Ordering::Relaxed) as usize * BLOCK as usize * size_of::<AtomicU64>();
-        self.blocks.resident_bytes() + self.batches.resident_bytes() + tables
+        let table = BLOCK as usize * (size_of::<AtomicPtr<f32>>() + size_of::<AtomicU64>());
+        self.blocks.resident_bytes()
+            + self.places.resident_bytes()
+            + self.batches.resident_bytes()
+            + self.tables.load(Ordering::Relaxed) as usize * table
     }
 }
