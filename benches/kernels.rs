@@ -33,12 +33,12 @@ fn ours(bencher: Bencher<'_, '_>, metric: DistanceType, bytes: usize, dim: usize
     let (values, mut next) = rows(bytes, dim);
     let query = PreparedQuery::new(&values[..dim], metric);
     let mut out = [0.0; BATCH];
-    query.distances(|i| (&values[i * dim..][..dim], 1.0), &mut out[..2]);
+    query.distances(|i| &values[i * dim..][..dim], &mut out[..2]);
     let expected =
         if metric == DistanceType::L2 { 0.0 } else { dot_distance(&values[..dim], &values[..dim]) };
     assert!((out[0] - expected).abs() < 1e-3);
     bencher.counter(ItemsCount::new(BATCH)).with_inputs(&mut next).bench_local_values(|starts| {
-        query.distances(|i| (&values[starts[i]..starts[i] + dim], 1.0), &mut out);
+        query.distances(|i| &values[starts[i]..starts[i] + dim], &mut out);
         out
     });
 }

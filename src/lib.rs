@@ -11,7 +11,7 @@ mod prefetch;
 mod source;
 mod store;
 
-pub use distance::{DistanceType, PreparedQuery, inverse_norm};
+pub use distance::{DistanceType, PreparedQuery};
 pub use error::{Error, Result};
 pub use graph::{GraphHealth, HnswGraph, ScoredPoint, SearchResult};
 pub use index::HnswIndex;

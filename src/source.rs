@@ -1,6 +1,6 @@
 //! Where a graph reads its vectors: a trait over any storage.
 
-use crate::distance::{DistanceType, PreparedQuery, inverse_norm};
+use crate::distance::{DistanceType, PreparedQuery};
 
 /// Vectors by id, as the graph sees them. Implement it to index storage of your own;
 /// [`VectorStoreSnapshot`](crate::VectorStoreSnapshot) is the implementation over Arrow batches.
@@ -51,8 +51,7 @@ pub trait VectorSource: Send + Sync {
 
     /// Distance of a query to a vector.
     fn distance_to(&self, query: &[f32], id: u32) -> f32 {
-        let vector = self.vector(id);
-        PreparedQuery::new(query, self.distance_type()).distance(vector, self.inverse_norm(id))
+        PreparedQuery::new(query, self.distance_type()).distance(self.vector(id))
     }
 
     /// Distance of two vectors.
@@ -63,7 +62,7 @@ pub trait VectorSource: Send + Sync {
     /// Distances of a query to several vectors, into `out` (of the same length as `ids`).
     ///
     /// A source that keeps Pennon's metrics is faster with
-    /// `query.distances(|i| (self.vector(ids[i]), self.inverse_norm(ids[i])), out)`.
+    /// `query.distances(|i| self.vector(ids[i]), out)`.
     fn distances_to(&self, query: &PreparedQuery<'_>, ids: &[u32], out: &mut [f32]) {
         for (&id, out) in ids.iter().zip(out) {
             *out = self.distance_to(query.vector(), id);
@@ -74,14 +73,6 @@ pub trait VectorSource: Send + Sync {
     fn distances_between(&self, id: u32, others: &[u32], out: &mut [f32]) {
         for (&other, out) in others.iter().zip(out) {
             *out = self.distance_between(id, other);
-        }
-    }
-
-    /// `1 / |vector(id)|`, needed for cosine only; worth storing.
-    fn inverse_norm(&self, id: u32) -> f32 {
-        match self.distance_type() {
-            DistanceType::Cosine => inverse_norm(self.vector(id)),
-            _ => 1.0,
         }
     }
 }

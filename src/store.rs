@@ -4,7 +4,6 @@ mod admit;
 mod directory;
 
 use std::ops::{Deref, Range};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow_array::cast::AsArray;
@@ -12,8 +11,7 @@ use arrow_array::types::Float32Type;
 use arrow_array::{Array, FixedSizeListArray, UInt64Array};
 use arrow_schema::DataType;
 
-use crate::chunked::Chunked;
-use crate::distance::{DistanceType, PreparedQuery, inverse_norm};
+use crate::distance::{DistanceType, PreparedQuery};
 use crate::error::{Error, Result};
 use crate::prefetch::prefetch;
 use crate::source::VectorSource;
@@ -28,8 +26,6 @@ pub struct ArrowFixedSizeListVectorStore {
     dim: usize,
     distance_type: DistanceType,
     directory: Directory,
-    /// Bits of `1 / |v|` for each id; used for cosine only.
-    inverse_norms: Chunked<AtomicU32>,
     writer: Mutex<SkippedRows>,
 }
 
@@ -43,13 +39,7 @@ impl ArrowFixedSizeListVectorStore {
             let requirement = format!("from 1 to {}", i32::MAX);
             return Err(Error::InvalidParams { parameter: "dim", value: dim as u64, requirement });
         }
-        Ok(Self {
-            dim,
-            distance_type,
-            directory: Directory::new(dim),
-            inverse_norms: Chunked::new(),
-            writer: Mutex::default(),
-        })
+        Ok(Self { dim, distance_type, directory: Directory::new(dim), writer: Mutex::default() })
     }
 
     /// Appends the usable rows of a batch and returns their ids. Row `i` of the array has row id
@@ -106,12 +96,7 @@ impl ArrowFixedSizeListVectorStore {
         skipped.add(admitted.skipped);
         if admitted.rows > 0 {
             let batch = Batch { values: values.values().clone(), row_ids };
-            self.directory.append(batch, &admitted.runs, |id, vector| {
-                if self.distance_type == DistanceType::Cosine {
-                    let inverse = inverse_norm(vector);
-                    self.inverse_norms.get_or_grow(id).store(inverse.to_bits(), Ordering::Relaxed);
-                }
-            });
+            self.directory.append(batch, &admitted.runs);
         }
         Ok(start..end)
     }
@@ -158,7 +143,7 @@ impl ArrowFixedSizeListVectorStore {
 
     /// Bytes held beside the caller's buffers.
     pub fn resident_bytes(&self) -> usize {
-        size_of::<Self>() + self.directory.resident_bytes() + self.inverse_norms.resident_bytes()
+        size_of::<Self>() + self.directory.resident_bytes()
     }
 
     /// The vectors appended so far, for good: later appends do not show.
@@ -192,7 +177,7 @@ where
     S: Deref<Target = ArrowFixedSizeListVectorStore> + Send + Sync,
 {
     fn prepared(&self, id: u32) -> PreparedQuery<'_> {
-        PreparedQuery::with_inverse_norm(self.vector(id), self.inverse_norm(id), self.store.distance_type)
+        PreparedQuery::new(self.vector(id), self.store.distance_type)
     }
 }
 
@@ -234,17 +219,9 @@ where
         self.store.committed_len()
     }
 
-    #[inline(always)]
-    fn inverse_norm(&self, id: u32) -> f32 {
-        if self.store.distance_type != DistanceType::Cosine {
-            return 1.0;
-        }
-        self.store.inverse_norms.get(id).map_or(1.0, |bits| f32::from_bits(bits.load(Ordering::Relaxed)))
-    }
-
     #[inline]
     fn distance_between(&self, left: u32, right: u32) -> f32 {
-        self.prepared(left).distance(self.vector(right), self.inverse_norm(right))
+        self.prepared(left).distance(self.vector(right))
     }
 
     #[inline]
@@ -252,17 +229,17 @@ where
         let lines = (self.store.dim * size_of::<f32>()).div_ceil(64).min(LINES_PER_ROW);
         let window = (LINES_AHEAD / lines).min(GATHER);
         for (ids, out) in ids.chunks(GATHER).zip(out.chunks_mut(GATHER)) {
-            let mut rows: [(&[f32], f32); GATHER] = [(&[], 1.0); GATHER];
+            let mut rows: [&[f32]; GATHER] = [&[]; GATHER];
             for (at, (row, &id)) in rows.iter_mut().zip(ids).enumerate() {
-                *row = (self.vector(id), self.inverse_norm(id));
+                *row = self.vector(id);
                 if at < window {
-                    prefetch(row.0, lines);
+                    prefetch(row, lines);
                 }
             }
             query.distances(
                 |i| {
                     if let Some(row) = rows.get(i + window) {
-                        prefetch(row.0, lines);
+                        prefetch(row, lines);
                     }
                     rows[i]
                 },

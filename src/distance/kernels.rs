@@ -7,20 +7,24 @@ use std::sync::LazyLock;
 
 use super::ROWS;
 
-/// Scores one row: L2 or dot of `query` and `row`.
+/// Scores one row against one query.
 #[derive(Clone, Copy)]
-pub(super) struct RowKernel(unsafe fn(&[f32], &[f32]) -> f32);
+pub(super) struct RowKernel<T = f32>(unsafe fn(&[f32], &[f32]) -> T);
 
 /// Scores [`ROWS`] rows against one query.
 #[derive(Clone, Copy)]
-pub(super) struct RowsKernel(unsafe fn(&[f32], [&[f32]; ROWS]) -> [f32; ROWS]);
+pub(super) struct RowsKernel<T = f32>(unsafe fn(&[f32], [&[f32]; ROWS]) -> [T; ROWS]);
 
+/// The kernels of one instruction set.
 #[derive(Clone, Copy)]
 pub(super) struct Kernels {
     pub l2: RowKernel,
     pub l2_rows: RowsKernel,
     pub dot: RowKernel,
     pub dot_rows: RowsKernel,
+    /// Dot product with the query, and with itself.
+    pub cosine: RowKernel<(f32, f32)>,
+    pub cosine_rows: RowsKernel<(f32, f32)>,
 }
 
 // The only unsafe act here is to call a function that needs certain CPU features; going through
@@ -29,17 +33,17 @@ pub(super) struct Kernels {
 mod call {
     use super::{ROWS, RowKernel, RowsKernel};
 
-    impl RowKernel {
+    impl<T> RowKernel<T> {
         #[inline(always)]
-        pub(crate) fn call(self, query: &[f32], row: &[f32]) -> f32 {
+        pub(crate) fn call(self, query: &[f32], row: &[f32]) -> T {
             // SAFETY: a kernel is wrapped only by `detect`, after it saw the features it needs.
             unsafe { (self.0)(query, row) }
         }
     }
 
-    impl RowsKernel {
+    impl<T> RowsKernel<T> {
         #[inline(always)]
-        pub(crate) fn call(self, query: &[f32], rows: [&[f32]; ROWS]) -> [f32; ROWS] {
+        pub(crate) fn call(self, query: &[f32], rows: [&[f32]; ROWS]) -> [T; ROWS] {
             // SAFETY: as above.
             unsafe { (self.0)(query, rows) }
         }
@@ -62,6 +66,8 @@ fn detect() -> Kernels {
                 l2_rows: RowsKernel(avx512::l2_rows),
                 dot: RowKernel(avx512::dot),
                 dot_rows: RowsKernel(avx512::dot_rows),
+                cosine: RowKernel(avx512::cosine),
+                cosine_rows: RowsKernel(avx512::cosine_rows),
             };
         }
         if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
@@ -70,6 +76,8 @@ fn detect() -> Kernels {
                 l2_rows: RowsKernel(avx2::l2_rows),
                 dot: RowKernel(avx2::dot),
                 dot_rows: RowsKernel(avx2::dot_rows),
+                cosine: RowKernel(avx2::cosine),
+                cosine_rows: RowsKernel(avx2::cosine_rows),
             };
         }
     }
@@ -82,6 +90,8 @@ const LANCE: Kernels = Kernels {
     l2_rows: RowsKernel(|query, rows| rows.map(|row| lance::l2(query, row))),
     dot: RowKernel(lance::dot),
     dot_rows: RowsKernel(|query, rows| rows.map(|row| lance::dot(query, row))),
+    cosine: RowKernel(lance::cosine),
+    cosine_rows: RowsKernel(|query, rows| rows.map(|row| lance::cosine(query, row))),
 };
 
 mod lance {
@@ -100,6 +110,10 @@ mod lance {
     pub fn dot(query: &[f32], row: &[f32]) -> f32 {
         let (query, row) = common(query, row);
         dot_f32(query, row)
+    }
+
+    pub fn cosine(query: &[f32], row: &[f32]) -> (f32, f32) {
+        (dot(query, row), dot_f32(row, row))
     }
 }
 
@@ -131,6 +145,8 @@ mod tests {
                     l2_rows: RowsKernel(avx2::l2_rows),
                     dot: RowKernel(avx2::dot),
                     dot_rows: RowsKernel(avx2::dot_rows),
+                    cosine: RowKernel(avx2::cosine),
+                    cosine_rows: RowsKernel(avx2::cosine_rows),
                 },
             ));
         }
@@ -147,6 +163,7 @@ mod tests {
                 let query = &a[shift..shift + len];
                 let rows: [&[f32]; ROWS] = std::array::from_fn(|r| &b[r * 2064 + (shift * r) % 16..][..len]);
                 let (l2, dot) = (kernels.l2_rows.call(query, rows), kernels.dot_rows.call(query, rows));
+                let cosine = kernels.cosine_rows.call(query, rows);
                 for r in 0..ROWS {
                     // The error of a sum is relative to the sum of the magnitudes.
                     let scale: f32 = query.iter().zip(rows[r]).map(|(x, y)| (x * y).abs()).sum();
@@ -157,6 +174,12 @@ mod tests {
                     assert_eq!(dot[r].to_bits(), kernels.dot.call(query, rows[r]).to_bits(), "{name} {len}");
                     assert_eq!(dot[r].to_bits(), kernels.dot.call(rows[r], query).to_bits(), "{name} {len}");
                     assert_eq!(l2[r].to_bits(), kernels.l2.call(rows[r], query).to_bits(), "{name} {len}");
+                    let (dot, norm) = cosine[r];
+                    assert!(close(dot, lance::dot(query, rows[r]), scale), "{name} cosine {len}");
+                    assert!(close(norm, lance::dot(rows[r], rows[r]), norm), "{name} norm {len}");
+                    assert_eq!((dot, norm), kernels.cosine.call(query, rows[r]), "{name} {len}");
+                    assert_eq!(dot, kernels.cosine.call(rows[r], query).0, "{name} {len}");
+                    assert_eq!(norm, kernels.cosine.call(rows[r], rows[r]).0, "{name} {len}");
                 }
             }
         }

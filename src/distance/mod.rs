@@ -69,28 +69,32 @@ impl TryFrom<lance_linalg::distance::DistanceType> for DistanceType {
     }
 }
 
-/// A query with all that can be computed once for it: the kernels and, for cosine, its norm.
+/// A query with all that can be computed once for it: the kernel and, for cosine, its norm.
 #[derive(Clone, Copy)]
 pub struct PreparedQuery<'a> {
     vector: &'a [f32],
-    inverse_norm: f32,
-    distance_type: DistanceType,
-    one: RowKernel,
-    rows: RowsKernel,
+    metric: Metric,
+}
+
+#[derive(Clone, Copy)]
+enum Metric {
+    L2(RowKernel, RowsKernel),
+    Dot(RowKernel, RowsKernel),
+    /// With the query's dot product with itself.
+    Cosine(RowKernel<(f32, f32)>, RowsKernel<(f32, f32)>, f32),
 }
 
 impl<'a> PreparedQuery<'a> {
     /// Prepares `vector` for distances of the given type.
+    #[inline]
     pub fn new(vector: &'a [f32], distance_type: DistanceType) -> Self {
-        let inverse_norm = if distance_type == DistanceType::Cosine { inverse_norm(vector) } else { 1.0 };
-        Self::with_inverse_norm(vector, inverse_norm, distance_type)
-    }
-
-    /// The same for a vector whose inverse norm is known; it is used for cosine only.
-    pub fn with_inverse_norm(vector: &'a [f32], inverse_norm: f32, distance_type: DistanceType) -> Self {
-        let Kernels { l2, l2_rows, dot, dot_rows } = *kernels();
-        let (one, rows) = if distance_type == DistanceType::L2 { (l2, l2_rows) } else { (dot, dot_rows) };
-        Self { vector, inverse_norm, distance_type, one, rows }
+        let Kernels { l2, l2_rows, dot, dot_rows, cosine, cosine_rows } = *kernels();
+        let metric = match distance_type {
+            DistanceType::L2 => Metric::L2(l2, l2_rows),
+            DistanceType::Dot => Metric::Dot(dot, dot_rows),
+            DistanceType::Cosine => Metric::Cosine(cosine, cosine_rows, cosine.call(vector, vector).0),
+        };
+        Self { vector, metric }
     }
 
     /// The query as it was given.
@@ -98,66 +102,77 @@ impl<'a> PreparedQuery<'a> {
         self.vector
     }
 
-    /// Distance to one vector. `inverse_norm` is that vector's ([`inverse_norm`]), used for cosine only.
+    /// Distance to one vector.
     #[inline]
-    pub fn distance(&self, vector: &[f32], inverse_norm: f32) -> f32 {
-        self.finish(self.one.call(self.vector, vector), vector, inverse_norm)
+    pub fn distance(&self, vector: &[f32]) -> f32 {
+        match self.metric {
+            Metric::L2(one, _) => one.call(self.vector, vector),
+            Metric::Dot(one, _) => 1.0 - one.call(self.vector, vector),
+            Metric::Cosine(one, _, square) => self.cosine(one.call(self.vector, vector), square, vector),
+        }
     }
 
-    /// Distances to several vectors, as [`distance`](Self::distance) gives them to the bit, but in
-    /// fewer passes over the query: `row(i)` is the `i`-th vector with its inverse norm.
+    /// Distances to several vectors, of which `row(i)` is the `i`-th: to the bit as
+    /// [`distance`](Self::distance) gives them, but in fewer passes over the query.
     #[inline]
-    pub fn distances<'v>(&self, row: impl Fn(usize) -> (&'v [f32], f32), out: &mut [f32]) {
-        let mut groups = out.chunks_exact_mut(ROWS);
-        let mut i = 0;
-        for group in &mut groups {
-            let rows: [(&[f32], f32); ROWS] = std::array::from_fn(|r| row(i + r));
-            let raw = self.rows.call(self.vector, rows.map(|r| r.0));
-            for ((out, raw), (vector, norm)) in group.iter_mut().zip(raw).zip(rows) {
-                *out = self.finish(raw, vector, norm);
+    pub fn distances<'v>(&self, row: impl Fn(usize) -> &'v [f32], out: &mut [f32]) {
+        match self.metric {
+            Metric::L2(one, rows) => {
+                each(self.vector, one, rows, row, out, |l2, _| l2);
             }
-            i += ROWS;
-        }
-        for (r, out) in groups.into_remainder().iter_mut().enumerate() {
-            let (vector, norm) = row(i + r);
-            *out = self.distance(vector, norm);
+            Metric::Dot(one, rows) => {
+                each(self.vector, one, rows, row, out, |dot, _| 1.0 - dot);
+            }
+            Metric::Cosine(one, rows, square) => {
+                each(self.vector, one, rows, row, out, |dots, vector| self.cosine(dots, square, vector));
+            }
         }
     }
 
+    /// `dots` are the vector's dot products with the query and with itself.
     #[inline(always)]
-    fn finish(&self, raw: f32, vector: &[f32], inverse_norm: f32) -> f32 {
-        match self.distance_type {
-            DistanceType::L2 => raw,
-            DistanceType::Dot => 1.0 - raw,
-            DistanceType::Cosine => {
-                // The product of the norms first: the same bits whichever vector is the query.
-                let scale = self.inverse_norm * inverse_norm;
-                if !(1.0e-30..1.0e30).contains(&scale) {
-                    return wide_cosine(self.vector, vector);
-                }
-                1.0 - raw * scale
-            }
+    fn cosine(&self, dots: (f32, f32), square: f32, vector: &[f32]) -> f32 {
+        const SAFE: std::ops::Range<f32> = 1.0e-30..1.0e30;
+        if SAFE.contains(&dots.1) && SAFE.contains(&square) {
+            // The product of the norms first: the same bits whichever vector is the query.
+            1.0 - dots.0 / (square.sqrt() * dots.1.sqrt())
+        } else {
+            wide_cosine(self.vector, vector)
         }
     }
 }
 
-/// Cosine distance of vectors so long or so short that their dot product may leave the range of `f32`.
+/// Scores all rows, [`ROWS`] at a time.
+#[inline(always)]
+fn each<'v, T: Copy>(
+    query: &[f32],
+    one: RowKernel<T>,
+    several: RowsKernel<T>,
+    row: impl Fn(usize) -> &'v [f32],
+    out: &mut [f32],
+    finish: impl Fn(T, &[f32]) -> f32,
+) {
+    let mut groups = out.chunks_exact_mut(ROWS);
+    let mut i = 0;
+    for group in &mut groups {
+        let rows: [&[f32]; ROWS] = std::array::from_fn(|r| row(i + r));
+        for ((out, raw), vector) in group.iter_mut().zip(several.call(query, rows)).zip(rows) {
+            *out = finish(raw, vector);
+        }
+        i += ROWS;
+    }
+    for (r, out) in groups.into_remainder().iter_mut().enumerate() {
+        let vector = row(i + r);
+        *out = finish(one.call(query, vector), vector);
+    }
+}
+
+/// Cosine distance of vectors so long or so short that their dot products may leave the range of `f32`.
 #[cold]
 fn wide_cosine(a: &[f32], b: &[f32]) -> f32 {
     let dot =
         |x: &[f32], y: &[f32]| -> f64 { x.iter().zip(y).map(|(&x, &y)| f64::from(x) * f64::from(y)).sum() };
     (1.0 - dot(a, b) / (dot(a, a).sqrt() * dot(b, b).sqrt())) as f32
-}
-
-/// `1 / |vector|`, finite for every vector of finite elements (for a zero vector it means nothing).
-pub fn inverse_norm(vector: &[f32]) -> f32 {
-    let squares = kernels().dot.call(vector, vector);
-    if squares.is_normal() {
-        return (1.0 / f64::from(squares).sqrt()) as f32;
-    }
-    // The sum of squares left the range of f32; the norm itself may well be inside.
-    let squares: f64 = vector.iter().map(|&x| f64::from(x) * f64::from(x)).sum();
-    ((1.0 / squares.sqrt()) as f32).min(f32::MAX)
 }
 
 #[cfg(test)]
@@ -175,16 +190,5 @@ mod tests {
             hamming.map_err(|e| e.to_string()),
             Err("distance type must be one of l2, cosine, dot, got \"hamming\"".to_string())
         );
-    }
-
-    #[test]
-    fn inverse_norms_stay_finite() {
-        for (x, norm) in [(3.0e38_f32, 3.0e38_f64), (1.0e-30, 1.0e-30), (1.0e-45, 1.4e-45), (2.0, 2.0)] {
-            let inverse = inverse_norm(&[x, 0.0]);
-            assert!(inverse.is_finite() && inverse > 0.0, "{x}: {inverse}");
-            if norm > 1e-37 {
-                assert!((f64::from(inverse) * norm - 1.0).abs() < 1e-3, "{x}: {inverse}");
-            }
-        }
     }
 }

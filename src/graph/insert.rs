@@ -186,8 +186,7 @@ impl HnswGraph {
         older: u32,
         source: &S,
     ) -> Vec<Vec<u64>> {
-        let vector = source.vector(id);
-        let query = PreparedQuery::with_inverse_norm(vector, source.inverse_norm(id), source.distance_type());
+        let query = PreparedQuery::new(source.vector(id), source.distance_type());
         let ef = self.params.ef_construction;
         let highest = target_level.min(entry.level);
         let mut candidates = vec![Vec::new(); highest + 1];

@@ -13,7 +13,7 @@
 //! changes: `split` moves only past the ids that were committed before.
 
 // Addresses instead of slices: a block of slices is four times as large, falls out of the first-level
-// cache, and checks what `committed` covers already. Measured on GloVe: 16 % of a build's time.
+// cache, and checks what `committed` covers already. Measured on GloVe: 5 % of a build's time.
 #![allow(unsafe_code)]
 
 use std::ptr::null_mut;
@@ -175,9 +175,8 @@ impl Directory {
         }
     }
 
-    /// Gives the ids from `committed` on to the rows of `runs` (first position, length) and calls
-    /// `complete` with them before they are committed. Single writer.
-    pub fn append(&self, batch: Batch, runs: &[(u32, u32)], complete: impl Fn(u32, &[f32])) {
+    /// Gives the ids from `committed` on to the rows of `runs` (first position, length). Single writer.
+    pub fn append(&self, batch: Batch, runs: &[(u32, u32)]) {
         let number = self.batch_count.load(Ordering::Relaxed);
         let mut next = self.committed.load(Ordering::Relaxed);
         for &(mut position, mut rows) in runs {
@@ -187,9 +186,6 @@ impl Directory {
                 // A check that the rows are there: everything below relies on it.
                 let values = &batch.values[start..end];
                 self.append_run(next, values, place(number, position));
-                for (id, vector) in (next..).zip(values.chunks_exact(self.dim)) {
-                    complete(id, vector);
-                }
                 (next, position, rows) = (next + take, position + take, rows - take);
             }
         }
