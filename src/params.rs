@@ -95,12 +95,24 @@ pub struct SearchParams {
     pub k: usize,
     /// Candidates kept while walking level 0 (`ef` in the paper). Below `k` it counts as `k`.
     pub ef: usize,
+    /// Ends the walk when the next candidate is farther than the `k`-th best row by this part of its
+    /// distance; see [`gamma`](Self::gamma).
+    pub gamma: Option<f32>,
 }
 
 impl SearchParams {
     /// A search for the `k` nearest rows with `ef` candidates.
     pub fn new(k: usize, ef: usize) -> Self {
-        Self { k, ef }
+        Self { k, ef, gamma: None }
+    }
+
+    /// Ends the walk early where the answer is clear: when the nearest candidate left is beyond
+    /// `(1 + gamma)` times the distance of the `k`-th best row. With a generous `ef`, easy queries then cost
+    /// less and hard ones keep their recall (adaptive beam search, arXiv 2505.15636). A negative or NaN
+    /// `gamma` counts as 0. Off by default.
+    pub fn gamma(mut self, gamma: f32) -> Self {
+        self.gamma = Some(gamma.max(0.0));
+        self
     }
 }
 

@@ -18,10 +18,11 @@ use crate::distance::{DistanceType, PreparedQuery};
 ///
 /// # Metrics of your own
 /// The graph asks only for distances. To use another metric, override [`distance_to`] and
-/// [`distance_between`]; the batch forms call them unless they are overridden too.
+/// [`distance_between`]; [`distances_to`] calls the first unless it is overridden too.
 ///
 /// [`distance_to`]: Self::distance_to
 /// [`distance_between`]: Self::distance_between
+/// [`distances_to`]: Self::distances_to
 pub trait VectorSource: Send + Sync {
     /// Number of vectors; a search returns ids below it.
     fn len(&self) -> usize;
@@ -66,13 +67,6 @@ pub trait VectorSource: Send + Sync {
     fn distances_to(&self, query: &PreparedQuery<'_>, ids: &[u32], out: &mut [f32]) {
         for (&id, out) in ids.iter().zip(out) {
             *out = self.distance_to(query.vector(), id);
-        }
-    }
-
-    /// Distances of one vector to several others, into `out` (of the same length as `others`).
-    fn distances_between(&self, id: u32, others: &[u32], out: &mut [f32]) {
-        for (&other, out) in others.iter().zip(out) {
-            *out = self.distance_between(id, other);
         }
     }
 }

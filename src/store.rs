@@ -172,15 +172,6 @@ impl<S: Clone> VectorStoreSnapshot<S> {
     }
 }
 
-impl<S> VectorStoreSnapshot<S>
-where
-    S: Deref<Target = ArrowFixedSizeListVectorStore> + Send + Sync,
-{
-    fn prepared(&self, id: u32) -> PreparedQuery<'_> {
-        PreparedQuery::new(self.vector(id), self.store.distance_type)
-    }
-}
-
 /// Rows whose addresses are looked up before the first of them is scored.
 const GATHER: usize = 32;
 /// Cache lines that are fetched ahead: whole rows up to 16 lines, and of a longer row so many, which the
@@ -221,7 +212,7 @@ where
 
     #[inline]
     fn distance_between(&self, left: u32, right: u32) -> f32 {
-        self.prepared(left).distance(self.vector(right))
+        PreparedQuery::new(self.vector(left), self.store.distance_type).distance(self.vector(right))
     }
 
     #[inline]
@@ -246,10 +237,5 @@ where
                 out,
             );
         }
-    }
-
-    #[inline]
-    fn distances_between(&self, id: u32, others: &[u32], out: &mut [f32]) {
-        self.distances_to(&self.prepared(id), others, out);
     }
 }

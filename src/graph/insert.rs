@@ -52,7 +52,8 @@ impl Siblings {
         let rows = map(ids.clone(), |id| {
             let before: Vec<u32> = (ids.start..id).collect();
             let mut distances = vec![0.0; before.len()];
-            source.distances_between(id, &before, &mut distances);
+            let query = PreparedQuery::new(source.vector(id), source.distance_type());
+            source.distances_to(&query, &before, &mut distances);
             distances
         });
         Self { start: ids.start, rows }

@@ -60,6 +60,11 @@ impl HnswGraph {
         if end == 0 {
             return parts;
         }
+        let rows = end as usize + writer.upper_rows as usize;
+        parts.ids.reserve_exact(rows);
+        parts.offsets.reserve_exact(rows);
+        parts.neighbors.reserve(rows * self.params.m);
+        parts.distances.reserve(rows * self.params.m);
         let upper = self.upper_nodes(end, writer.upper_rows);
         let height = upper.iter().map(|node| node.2 as usize).max().unwrap_or(0) + 1;
         let mut entry = self.entry_below(end);
@@ -70,17 +75,30 @@ impl HnswGraph {
         }
         parts.entry_point = entry.id;
 
-        let mut lists: Vec<Vec<(u32, f32)>> = (0..end).map(|id| self.sorted_edges(0, id, end)).collect();
-        if end < self.watermarks.load().ready {
+        if end == self.watermarks.load().ready {
+            let mut list = Vec::with_capacity(self.params.cap(0));
+            for id in 0..end {
+                self.sorted_edges(0, id, end, &mut list);
+                parts.push(id, &list);
+            }
+        } else {
+            let list = |id| {
+                let mut list = Vec::new();
+                self.sorted_edges(0, id, end, &mut list);
+                list
+            };
+            let mut lists: Vec<Vec<(u32, f32)>> = (0..end).map(list).collect();
             reconnect(&mut lists, entry.id, self.params.cap(0));
-        }
-        for (id, list) in (0..end).zip(&lists) {
-            parts.push(id, list);
+            for (id, list) in (0..end).zip(&lists) {
+                parts.push(id, list);
+            }
         }
         parts.level_offsets.push(parts.ids.len());
+        let mut list = Vec::with_capacity(self.params.cap(1));
         for level in 1..height {
             for &(id, _, _) in upper.iter().filter(|node| node.2 as usize >= level) {
-                parts.push(id, &self.sorted_edges(level, id, end));
+                self.sorted_edges(level, id, end, &mut list);
+                parts.push(id, &list);
             }
             parts.level_offsets.push(parts.ids.len());
         }
@@ -89,16 +107,16 @@ impl HnswGraph {
 
     /// A node's edges to nodes below `end`, nearest first; in the order they came in if the graph was
     /// imported without distances.
-    fn sorted_edges(&self, level: usize, id: u32, end: u32) -> Vec<(u32, f32)> {
-        let mut edges = self.edges(level, id);
-        edges.retain(|edge| edge.0 < end);
+    fn sorted_edges(&self, level: usize, id: u32, end: u32, edges: &mut Vec<(u32, f32)>) {
+        edges.clear();
+        let Some((arena, row)) = self.arena_row(level, id) else { return };
+        edges.extend(arena.edges(row).filter(|edge| edge.0 < end));
         if edges.iter().all(|edge| !edge.1.is_nan()) {
             edges.sort_unstable_by_key(|&(id, distance)| key(distance, id));
         } else {
             // Readers use these as ranks at most; a number is better than none.
             edges.iter_mut().for_each(|edge| edge.1 = if edge.1.is_nan() { 0.0 } else { edge.1 });
         }
-        edges
     }
 
     /// Builds a graph from lists of a foreign origin: `levels[l]` are the rows of level `l`, those of

@@ -28,12 +28,15 @@ impl Pool {
     #[inline(always)]
     pub fn insert(&mut self, key: u64) {
         let at = self.keys.partition_point(|&k| k < key);
-        if self.keys.len() == self.capacity {
-            self.keys.pop();
-            self.expanded.pop();
+        if self.keys.len() < self.capacity {
+            self.keys.push(0);
+            self.expanded.push(false);
         }
-        self.keys.insert(at, key);
-        self.expanded.insert(at, false);
+        let last = self.keys.len() - 1;
+        self.keys.copy_within(at..last, at + 1);
+        self.expanded.copy_within(at..last, at + 1);
+        self.keys[at] = key;
+        self.expanded[at] = false;
         self.next = self.next.min(at);
     }
 

@@ -1,7 +1,7 @@
 //! Search (Algorithm 5): greedy descent to level 1, then a beam on level 0.
 
 use super::HnswGraph;
-use super::key::{distance, id};
+use super::key::{distance, id, key};
 use super::walk::{Walk, descent_width};
 use crate::distance::{DistanceType, PreparedQuery};
 use crate::error::{Error, Result};
@@ -55,7 +55,18 @@ impl HnswGraph {
             let mut walk = Walk { graph: self, source, query: &query, readable, overtaken: false, scratch };
             let start = walk.descend(entry, 0, descent_width(ef));
             if visible == readable && ef <= POOL_EF {
-                walk.beam_search(&[start], 0, ef);
+                match params.gamma {
+                    None => walk.beam_search(&[start], 0, ef),
+                    Some(gamma) => {
+                        walk.beam_search_until(&[start], 0, ef, |pool| match pool.keys().get(k - 1) {
+                            Some(&kth) => {
+                                let kth = distance(kth);
+                                key(kth + gamma * kth.abs(), u32::MAX)
+                            }
+                            None => u64::MAX,
+                        })
+                    }
+                }
                 let found = walk.scratch.pool.keys();
                 if found.len() >= k && !walk.overtaken {
                     return found[..k].to_vec();

@@ -1,6 +1,7 @@
 //! Choosing neighbors: Algorithm 4, the diversity heuristic.
 
 use super::key::{distance, id};
+use crate::distance::PreparedQuery;
 use crate::source::VectorSource;
 
 /// Neighbors chosen so far for one node, nearest first.
@@ -29,9 +30,10 @@ impl<'a, S: VectorSource + ?Sized> Selection<'a, S> {
     /// vector would fill each other's lists.
     pub fn is_diverse(&mut self, candidate: u64) -> bool {
         let to_target = distance(candidate);
+        let query = PreparedQuery::new(self.source.vector(id(candidate)), self.source.distance_type());
         for (ids, edges) in self.ids.chunks(GROUP).zip(self.edges.chunks(GROUP)) {
             let distances = &mut self.distances[..ids.len()];
-            self.source.distances_between(id(candidate), ids, distances);
+            self.source.distances_to(&query, ids, distances);
             let shadowed = distances.iter().zip(edges).any(|(&to_selected, selected)| {
                 to_selected < to_target || to_selected == to_target && selected.1 == to_target
             });

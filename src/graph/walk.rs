@@ -6,6 +6,7 @@
 use std::cmp::Reverse;
 
 use super::key::{distance, id, key};
+use super::pool::Pool;
 use super::scratch::Scratch;
 use super::slots::{NONE, Row};
 use super::{HnswGraph, watermarks::Entry};
@@ -78,6 +79,18 @@ impl<S: VectorSource + ?Sized> Walk<'_, S> {
     /// The nearest `ef` nodes of `level` that a beam of that width meets from `starts`; nearest first,
     /// in the scratch's pool.
     pub fn beam_search(&mut self, starts: &[u64], level: usize, ef: usize) {
+        self.beam_search_until(starts, level, ef, |_| u64::MAX);
+    }
+
+    /// The same, but nodes at or past `limit(pool)` are neither kept nor expanded.
+    #[inline(always)]
+    pub fn beam_search_until(
+        &mut self,
+        starts: &[u64],
+        level: usize,
+        ef: usize,
+        limit: impl Fn(&Pool) -> u64,
+    ) {
         self.scratch.visited.start(self.readable as usize);
         self.scratch.pool.start(ef);
         for &start in starts {
@@ -86,6 +99,10 @@ impl<S: VectorSource + ?Sized> Walk<'_, S> {
             }
         }
         while let Some(nearest) = self.scratch.pool.expand_next() {
+            let limit = limit(&self.scratch.pool);
+            if nearest > limit {
+                break;
+            }
             self.collect_unvisited(self.graph.neighbors(level, id(nearest)));
             if let Some(next) = self.scratch.pool.peek_next() {
                 self.graph.neighbors(level, id(next)).prefetch();
@@ -98,7 +115,7 @@ impl<S: VectorSource + ?Sized> Walk<'_, S> {
                 self.graph.neighbors(level, id(nearest)).prefetch();
             }
             for key in keys {
-                if key < pool.bound() {
+                if key < pool.bound().min(limit) {
                     pool.insert(key);
                 }
             }

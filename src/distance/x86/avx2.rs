@@ -75,7 +75,11 @@ fn score<const R: usize, const L2: bool>(query: &[f32], rows: [&[f32]; R]) -> [f
         }
         i += 8;
     }
-    std::array::from_fn(|r| reduce(_mm256_add_ps(acc[r][0], acc[r][1])))
+    let mut sums = [0.0; R];
+    for r in 0..R {
+        sums[r] = reduce(_mm256_add_ps(acc[r][0], acc[r][1]));
+    }
+    sums
 }
 
 /// Dot products of each row with the query and with itself; one accumulator each, for the registers.
@@ -97,7 +101,11 @@ fn score_with_norms<const R: usize>(query: &[f32], rows: [&[f32]; R]) -> [(f32, 
         }
         i += 8;
     }
-    std::array::from_fn(|r| (reduce(dots[r]), reduce(norms[r])))
+    let mut sums = [(0.0, 0.0); R];
+    for r in 0..R {
+        sums[r] = (reduce(dots[r]), reduce(norms[r]));
+    }
+    sums
 }
 
 /// # Safety

@@ -75,10 +75,12 @@ fn score<const R: usize, const L2: bool>(query: &[f32], rows: [&[f32]; R]) -> [f
         }
         i += 16;
     }
-    std::array::from_fn(|r| {
+    let mut sums = [0.0; R];
+    for r in 0..R {
         let [a, b, c, d] = acc[r];
-        _mm512_reduce_add_ps(_mm512_add_ps(_mm512_add_ps(a, b), _mm512_add_ps(c, d)))
-    })
+        sums[r] = _mm512_reduce_add_ps(_mm512_add_ps(_mm512_add_ps(a, b), _mm512_add_ps(c, d)));
+    }
+    sums
 }
 
 /// Dot products of each row with the query and with itself; two accumulators each, for the registers.
@@ -113,10 +115,12 @@ fn score_with_norms<const R: usize>(query: &[f32], rows: [&[f32]; R]) -> [(f32, 
         }
         i += 16;
     }
-    std::array::from_fn(|r| {
-        let dot = _mm512_reduce_add_ps(_mm512_add_ps(dots[r][0], dots[r][1]));
-        (dot, _mm512_reduce_add_ps(_mm512_add_ps(norms[r][0], norms[r][1])))
-    })
+    let mut sums = [(0.0, 0.0); R];
+    for r in 0..R {
+        sums[r].0 = _mm512_reduce_add_ps(_mm512_add_ps(dots[r][0], dots[r][1]));
+        sums[r].1 = _mm512_reduce_add_ps(_mm512_add_ps(norms[r][0], norms[r][1]));
+    }
+    sums
 }
 
 /// # Safety
