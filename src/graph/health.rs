@@ -86,7 +86,7 @@ impl HnswGraph {
         health.level_nodes.push(nodes);
         health.max_degree.push(0);
         for id in 0..view.ready {
-            let neighbors: Vec<u32> = self.neighbors(0, id).iter().collect();
+            let neighbors: Vec<u32> = self.edges(0, id).into_iter().map(|edge| edge.0).collect();
             for &neighbor in &neighbors {
                 components.join(id, neighbor);
             }
@@ -109,11 +109,11 @@ impl HnswGraph {
                     health.max_degree.push(0);
                 }
                 health.level_nodes[level] += 1;
-                let degree = self.neighbors(level, id).iter().count();
+                let degree = self.edges(level, id).len();
                 health.max_degree[level] = health.max_degree[level].max(degree);
             }
         }
-        let reached = reach(linked, entry, |id, visit| self.neighbors(0, id).iter().for_each(visit));
+        let reached = reach(linked, entry, |id, visit| self.neighbors(0, id).for_each(visit));
         health.reachable = reached[..nodes].iter().filter(|&&r| r).count();
         health
     }

@@ -83,6 +83,7 @@ pub(super) fn map<T: Send>(ids: Range<u32>, work: impl Fn(u32) -> T + Sync + Sen
 impl HnswGraph {
     /// Links all nodes below `end` that are not linked yet.
     pub(super) fn build<S: VectorSource + ?Sized>(&self, writer: &mut Writer, end: u32, source: &S) {
+        self.thaw(writer);
         if !writer.distances_known {
             self.measure_edges(writer.upper_rows, source);
             writer.distances_known = true;

@@ -34,6 +34,7 @@
 //! read (Algorithms 2 and 5); [`slots`] is the memory.
 
 mod anchors;
+mod frozen;
 mod health;
 mod insert;
 mod key;
@@ -50,7 +51,7 @@ mod walk;
 mod watermarks;
 
 use std::ops::Range;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use crate::distance::DistanceType;
@@ -58,15 +59,17 @@ use crate::error::{Error, Result};
 use crate::params::BuildParams;
 use crate::source::VectorSource;
 
+pub(crate) use frozen::Lists;
 pub use health::GraphHealth;
 pub use key::ScoredPoint;
-pub(crate) use parts::{GraphParts, LevelRow};
+pub(crate) use parts::{GraphParts, UpperRow};
 pub use search::SearchResult;
 pub(crate) use search::check_query;
 
+use frozen::{Frozen, List};
 use levels::{Levels, MAX_LEVELS};
 use scratch::ScratchPool;
-use slots::{NONE, Row, SlotArena};
+use slots::{NONE, SlotArena};
 use watermarks::Watermarks;
 
 /// Largest `m` that is built: a list of 8,192 neighbors is a scan, not a graph.
@@ -80,6 +83,10 @@ pub struct HnswGraph {
     levels: Levels,
     /// Level-0 lists with their side columns, by node id.
     nodes: SlotArena,
+    /// Level 0 of an imported graph, until `thawed`.
+    frozen: Option<Frozen>,
+    /// Stored with Release once `nodes` holds what `frozen` did.
+    thawed: AtomicBool,
     /// Lists of levels 1 and up: a node on level `l` owns `l` consecutive rows.
     upper: SlotArena,
     watermarks: Watermarks,
@@ -115,6 +122,8 @@ impl HnswGraph {
         Ok(Self {
             levels: Levels::new(params.seed, params.m, params.max_level),
             nodes: SlotArena::new(params.cap(0), true),
+            frozen: None,
+            thawed: AtomicBool::new(false),
             upper: SlotArena::new(params.cap(1), false),
             watermarks: Watermarks::new(),
             entries: std::array::from_fn(|_| AtomicU32::new(NONE)),
@@ -215,29 +224,40 @@ impl HnswGraph {
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The slots of a node on a level; empty if it has none there.
+    /// Level 0 of an imported graph that nothing was inserted into.
     #[inline(always)]
-    fn neighbors(&self, level: usize, id: u32) -> Row<'_> {
-        match self.arena_row(level, id) {
-            Some((arena, row)) => arena.neighbors(row),
-            None => Row::EMPTY,
-        }
+    fn frozen(&self) -> Option<&Frozen> {
+        // Acquire pairs with the Release store in `thaw`: the arena is complete when it is read.
+        self.frozen.as_ref().filter(|_| !self.thawed.load(Ordering::Acquire))
     }
 
-    /// Where the list of a node on a level is.
+    /// The list of a node on a level; empty if it has none there.
+    #[inline(always)]
+    fn neighbors(&self, level: usize, id: u32) -> List<'_> {
+        if let Some(frozen) = self.frozen().filter(|_| level == 0) {
+            return List::Ids(frozen.lists.neighbors(id));
+        }
+        self.arena_row(level, id).map_or(List::EMPTY, |(arena, row)| List::Slots(arena.neighbors(row)))
+    }
+
+    /// Where the list of a node on a level is, if it is in an arena.
     #[inline(always)]
     fn arena_row(&self, level: usize, id: u32) -> Option<(&SlotArena, u32)> {
         if level == 0 {
             return Some((&self.nodes, id));
         }
-        match self.nodes.upper(id) {
-            NONE => None,
-            upper => Some((&self.upper, upper + level as u32 - 1)),
-        }
+        let upper = match self.frozen() {
+            Some(frozen) => *frozen.upper.get(&id)?,
+            None => self.nodes.upper(id),
+        };
+        (upper != NONE).then(|| (&self.upper, upper + level as u32 - 1))
     }
 
-    /// The edges of a node on a level, with their distances.
+    /// The edges of a node on a level, with their distances. Writer only.
     fn edges(&self, level: usize, id: u32) -> Vec<(u32, f32)> {
+        if let Some(frozen) = self.frozen().filter(|_| level == 0) {
+            return frozen.edges(id);
+        }
         self.arena_row(level, id).map_or_else(Vec::new, |(arena, row)| arena.edges(row).collect())
     }
 

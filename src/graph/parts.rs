@@ -2,11 +2,15 @@
 //!
 //! The form is that of Lance's batch, without Arrow: one row per (level, node), level 0 first.
 
-use super::HnswGraph;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::Ordering;
+
+use super::frozen::{Frozen, Lists, clean};
 use super::health::reach;
 use super::key::key;
-use super::slots::NONE;
+use super::slots::{NONE, SlotArena};
 use super::watermarks::Entry;
+use super::{HnswGraph, Writer};
 use crate::error::Result;
 use crate::params::BuildParams;
 use crate::source::VectorSource;
@@ -25,29 +29,32 @@ pub(crate) struct GraphParts {
     pub distances: Vec<f32>,
 }
 
-/// One list to import. Anything may be wrong with it except its lengths.
-pub(crate) struct LevelRow {
+/// One list of an upper level to import.
+pub(crate) struct UpperRow {
+    /// Below the number of nodes.
     pub id: u32,
-    /// Neighbors in the order given; NaN where the distance is not known.
+    /// Any neighbors, in the order given; NaN where the distance is not known.
     pub edges: Vec<(u32, f32)>,
 }
 
 impl HnswGraph {
     /// The nodes below `end` that are on an upper level: id, first row in the upper arena, levels.
     pub(super) fn upper_nodes(&self, end: u32, upper_rows: u32) -> Vec<(u32, u32, u32)> {
-        // Rows are given out in the order of ids.
-        let mut nodes: Vec<(u32, u32, u32)> = Vec::new();
         let ready = self.watermarks.load().ready;
-        let with_rows = (0..ready).map(|id| (id, self.nodes.upper(id))).filter(|&(_, row)| row != NONE);
-        for (id, row) in with_rows {
-            if let Some(last) = nodes.last_mut() {
-                last.2 = row - last.1;
+        let mut nodes: Vec<(u32, u32, u32)> = match self.frozen() {
+            Some(frozen) => frozen.upper.iter().map(|(&id, &row)| (id, row, 0)).collect(),
+            None => {
+                (0..ready).map(|id| (id, self.nodes.upper(id), 0)).filter(|node| node.1 != NONE).collect()
             }
-            if id >= end {
-                return nodes;
-            }
-            nodes.push((id, row, upper_rows - row));
+        };
+        // Rows are given out in the order of ids.
+        nodes.sort_unstable();
+        let mut after = upper_rows;
+        for node in nodes.iter_mut().rev() {
+            node.2 = after - node.1;
+            after = node.1;
         }
+        nodes.retain(|node| node.0 < end);
         nodes
     }
 
@@ -109,8 +116,12 @@ impl HnswGraph {
     /// imported without distances.
     fn sorted_edges(&self, level: usize, id: u32, end: u32, edges: &mut Vec<(u32, f32)>) {
         edges.clear();
-        let Some((arena, row)) = self.arena_row(level, id) else { return };
-        edges.extend(arena.edges(row).filter(|edge| edge.0 < end));
+        if let Some(frozen) = self.frozen().filter(|_| level == 0) {
+            edges.append(&mut frozen.edges(id));
+        } else if let Some((arena, row)) = self.arena_row(level, id) {
+            edges.extend(arena.edges(row));
+        }
+        edges.retain(|edge| edge.0 < end);
         if edges.iter().all(|edge| !edge.1.is_nan()) {
             edges.sort_unstable_by_key(|&(id, distance)| key(distance, id));
         } else {
@@ -119,75 +130,89 @@ impl HnswGraph {
         }
     }
 
-    /// Builds a graph from lists of a foreign origin: `levels[l]` are the rows of level `l`, those of
-    /// level 0 in the order of their ids, all ids below the number of nodes.
+    /// A graph of lists of a foreign origin: `upper[l]` are the rows of level `l + 1`.
     ///
-    /// Edges that cannot be (to itself, twice, to no node) are dropped, lists are cut to their
-    /// caps, and nodes that no edge leads to are connected.
-    pub(crate) fn from_parts(
+    /// Where level 0 can be walked as it is, and all of it be reached, it is searched where it lies until
+    /// the first insert. Else, and then, it is copied and mended: edges that cannot be are dropped, lists
+    /// are cut to their caps, and nodes that no edge leads to are connected.
+    pub(crate) fn from_lists(
         params: BuildParams,
         entry_point: u32,
-        mut levels: Vec<Vec<LevelRow>>,
+        lists: Box<dyn Lists>,
+        upper: Vec<Vec<UpperRow>>,
     ) -> Result<Self> {
-        let graph = Self::try_new(params)?;
-        let Some(len) = levels.first().map(Vec::len).filter(|&len| len > 0) else { return Ok(graph) };
-        let end = len as u32;
-        for row in levels.iter_mut().flatten() {
-            let mut seen = Vec::with_capacity(row.edges.len());
-            row.edges.retain(|&(id, _)| {
-                id != row.id && id < end && !seen.contains(&id) && {
-                    seen.push(id);
-                    true
-                }
-            });
+        let mut graph = Self::try_new(params)?;
+        let len = lists.len();
+        if len == 0 {
+            return Ok(graph);
         }
-        let upper = levels.split_off(1);
-        let mut level_of = vec![0_usize; len];
+        let mut level_of: BTreeMap<u32, usize> = BTreeMap::new();
         for (level, row) in
             upper.iter().enumerate().flat_map(|(l, rows)| rows.iter().map(move |r| (l + 1, r)))
         {
-            level_of[row.id as usize] = level_of[row.id as usize].max(level);
+            level_of.insert(row.id, level);
         }
-        let top = level_of.iter().copied().max().unwrap_or(0);
+        let top = level_of.values().copied().max().unwrap_or(0);
+        let level = |id: u32| level_of.get(&id).copied().unwrap_or(0);
         // A search starts on the top level, wherever the batch said.
-        let highest = (0..end).find(|&id| level_of[id as usize] == top).unwrap_or(0);
-        let id = if level_of[entry_point as usize] == top { entry_point } else { highest };
-        let entry = Entry { level: top, id };
+        let highest = (0..len as u32).find(|&id| level(id) == top).unwrap_or(0);
+        let entry = Entry { level: top, id: if level(entry_point) == top { entry_point } else { highest } };
 
-        let mut writer = graph.lock_writer();
-        for id in 0..end {
-            graph.nodes.grow(id);
-            let levels = level_of[id as usize] as u32;
-            if levels > 0 {
-                graph.nodes.set_upper(id, writer.upper_rows);
-            }
+        let mut rows = HashMap::with_capacity(level_of.len());
+        let mut upper_rows = 0;
+        for (&id, &levels) in &level_of {
+            rows.insert(id, upper_rows);
             for _ in 0..levels {
-                graph.upper.grow(writer.upper_rows);
-                writer.upper_rows += 1;
+                graph.upper.grow(upper_rows);
+                upper_rows += 1;
             }
         }
-        for (level, rows) in upper.into_iter().enumerate() {
-            for mut row in rows {
-                cut(&mut row.edges, graph.params.cap(level + 1), |_| false);
-                if let Some((arena, at)) = graph.arena_row(level + 1, row.id) {
-                    arena.write(at, &row.edges);
-                }
+        for (level, row) in
+            upper.into_iter().enumerate().flat_map(|(l, rows)| rows.into_iter().map(move |r| (l, r)))
+        {
+            let mut edges = row.edges;
+            clean(row.id, len, &mut edges);
+            cut(&mut edges, graph.params.cap(level + 1), |_| false);
+            if let Some(first) = rows.get(&row.id) {
+                graph.upper.write(first + level as u32, &edges);
             }
         }
-        let lists: Vec<Vec<(u32, f32)>> = levels.into_iter().flatten().map(|row| row.edges).collect();
-        graph.plant(lists, entry.id);
+        let walkable = lists.is_walkable() && {
+            let reached =
+                reach(len, entry.id, |id, visit| lists.neighbors(id).iter().copied().for_each(visit));
+            reached.into_iter().all(|reached| reached)
+        };
+        graph.frozen = Some(Frozen { lists, upper: rows });
+        let mut writer = graph.lock_writer();
         writer.root = entry.id;
-        writer.distances_known = (0..end)
-            .all(|id| (0..=level_of[id as usize]).all(|l| graph.edges(l, id).iter().all(|e| !e.1.is_nan())));
-        drop(writer);
-
-        for cell in &graph.entries[..=top] {
-            cell.store(entry.id, std::sync::atomic::Ordering::Relaxed);
+        writer.upper_rows = upper_rows;
+        if !walkable {
+            graph.thaw(&mut writer);
         }
-        graph.watermarks.publish_ready(end);
+        drop(writer);
+        for cell in &graph.entries[..=top] {
+            cell.store(entry.id, Ordering::Relaxed);
+        }
+        graph.watermarks.publish_ready(len as u32);
         graph.watermarks.publish_entry(entry);
-        graph.watermarks.publish_visible(end);
+        graph.watermarks.publish_visible(len as u32);
         Ok(graph)
+    }
+
+    /// Copies level 0 of an imported graph, so that it can be changed. Readers go on with either form.
+    pub(super) fn thaw(&self, writer: &mut Writer) {
+        let Some(frozen) = self.frozen() else { return };
+        let end = frozen.lists.len() as u32;
+        for id in 0..end {
+            self.nodes.grow(id);
+            self.nodes.set_upper(id, frozen.upper.get(&id).copied().unwrap_or(NONE));
+        }
+        self.plant((0..end).map(|id| frozen.edges(id)).collect(), writer.root);
+        let known = |(arena, row): (&SlotArena, u32)| arena.edges(row).all(|edge| !edge.1.is_nan());
+        writer.distances_known = (0..end).all(|id| known((&self.nodes, id)))
+            && (0..writer.upper_rows).all(|row| known((&self.upper, row)));
+        // Pairs with the Acquire load in `frozen()`.
+        self.thawed.store(true, Ordering::Release);
     }
 
     /// Writes level 0 with an anchor for every node: a tree over the given edges, breadth first, with

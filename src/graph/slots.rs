@@ -27,10 +27,9 @@ pub(super) struct Line([AtomicU32; LANES]);
 pub(super) struct Row<'a>(&'a [Line]);
 
 impl<'a> Row<'a> {
-    pub const EMPTY: Self = Self(&[]);
-
-    /// The words, for readers, [`NONE`] in unused slots: from the back, so that an edge the writer moves forward meanwhile is met
-    /// at its new place if it was gone from the old one (see [`SlotArena::replace`]).
+    /// The words, for readers, [`NONE`] in unused slots: from the back, so that an edge the writer moves
+    /// forward meanwhile is met at its new place if it was gone from the old one (see
+    /// [`SlotArena::replace`]).
     #[inline(always)]
     pub fn for_each(self, mut visit: impl FnMut(u32)) {
         for line in self.0.iter().rev() {

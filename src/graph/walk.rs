@@ -5,10 +5,11 @@
 
 use std::cmp::Reverse;
 
+use super::frozen::List;
 use super::key::{distance, id, key};
 use super::pool::Pool;
 use super::scratch::Scratch;
-use super::slots::{NONE, Row};
+use super::slots::NONE;
 use super::{HnswGraph, watermarks::Entry};
 use crate::distance::PreparedQuery;
 use crate::source::VectorSource;
@@ -198,11 +199,11 @@ impl<S: VectorSource + ?Sized> Walk<'_, S> {
     /// Copies the readable ids of a list out that the walk has not met. A slot may change while it is
     /// read: every value it can hold is an id that was written whole.
     #[inline(always)]
-    fn collect_unvisited(&mut self, row: Row<'_>) {
+    fn collect_unvisited(&mut self, list: List<'_>) {
         let Scratch { ids, visited, distances, .. } = &mut *self.scratch;
-        ids.resize(row.slots(), NONE);
+        ids.resize(list.slots(), NONE);
         let mut fresh = 0;
-        row.for_each(|id| {
+        list.for_each(|id| {
             if id < self.readable {
                 // Kept or overwritten by the next: which one is a coin toss, so not a branch.
                 ids[fresh] = id;
@@ -217,8 +218,8 @@ impl<S: VectorSource + ?Sized> Walk<'_, S> {
 
     /// Copies a list out as [`collect_unvisited`](Self::collect_unvisited) does, following the writer:
     /// an id past `readable` was stored after a `ready` that covers it.
-    fn collect_following(&mut self, row: Row<'_>) {
-        self.collect_unvisited(row);
+    fn collect_following(&mut self, list: List<'_>) {
+        self.collect_unvisited(list);
         if self.overtaken {
             self.overtaken = false;
             let readable = self.graph.readable(self.source);
@@ -226,7 +227,7 @@ impl<S: VectorSource + ?Sized> Walk<'_, S> {
                 self.readable = readable;
                 self.scratch.visited.grow(readable as usize);
                 let met = std::mem::take(&mut self.scratch.ids);
-                self.collect_unvisited(row);
+                self.collect_unvisited(list);
                 self.scratch.ids.extend(met);
                 self.scratch.distances.resize(self.scratch.ids.len(), 0.0);
             }

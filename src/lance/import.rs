@@ -2,12 +2,12 @@
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Float32Type, UInt32Type};
-use arrow_array::{Array, ListArray, RecordBatch};
+use arrow_array::{Array, ArrayRef, ListArray, RecordBatch, UInt32Array};
 use arrow_schema::DataType;
 
 use super::{DISTANCE_COLUMN, HNSW_METADATA_KEY, LanceHnswMetadata, NEIGHBORS_COLUMN, VECTOR_ID_COLUMN};
 use crate::error::{Error, Result};
-use crate::graph::{HnswGraph, LevelRow};
+use crate::graph::{HnswGraph, Lists, UpperRow};
 use crate::params::BuildParams;
 
 /// Levels that a graph of `u32` ids can sensibly have.
@@ -19,7 +19,8 @@ fn invalid(problem: impl Into<String>) -> Error {
 
 impl HnswGraph {
     /// The graph of a `lance:hnsw` batch, of whatever writer. More rows can be inserted: the next id
-    /// is the number of level-0 rows.
+    /// is the number of level-0 rows. Until the first insert the neighbor lists of level 0 are read where
+    /// they lie, in the buffers of the batch.
     ///
     /// What would only cost recall is mended: edges from a node to itself, twice, or to a node that
     /// is not there are dropped, lists are cut to twice `m`, nodes that cannot be reached are
@@ -42,9 +43,7 @@ impl HnswGraph {
                 .map_err(|e| invalid(format!("metadata {HNSW_METADATA_KEY:?}: {e}")))?,
         };
         let columns = Columns::of(batch)?;
-        let levels = read_levels(&metadata.level_offsets, &columns)?;
-
-        let nodes = levels.first().map_or(0, Vec::len);
+        let (nodes, upper) = read_levels(&metadata.level_offsets, &columns)?;
         let entry_point = metadata.entry_point;
         if entry_point as usize >= nodes && batch.num_rows() > 0 {
             return Err(invalid(format!("entry point {entry_point} of {nodes} nodes")));
@@ -54,27 +53,29 @@ impl HnswGraph {
         let params = BuildParams::default()
             .num_edges(m)
             .ef_construction(params.ef_construction.max(m))
-            .max_level(params.max_level.max(levels.len() as u16).max(1));
-        Self::from_parts(params, entry_point, levels).map_err(|e| match e {
+            .max_level(params.max_level.max(upper.len() as u16 + 1));
+        let level_0 = Box::new(Level0 { columns, nodes });
+        Self::from_lists(params, entry_point, level_0, upper).map_err(|e| match e {
             Error::InvalidParams { .. } => invalid(e.to_string()),
             other => other,
         })
     }
 }
 
-struct Columns<'a> {
+/// The columns of a batch, sharing its buffers.
+struct Columns {
     rows: usize,
-    ids: &'a arrow_array::UInt32Array,
-    neighbors: &'a ListArray,
-    distances: Option<&'a ListArray>,
+    ids: UInt32Array,
+    neighbors: ListArray,
+    distances: Option<ListArray>,
 }
 
-impl<'a> Columns<'a> {
-    fn of(batch: &'a RecordBatch) -> Result<Self> {
+impl Columns {
+    fn of(batch: &RecordBatch) -> Result<Self> {
         let column = |name: &str| batch.column_by_name(name);
         let required = |name: &str| column(name).ok_or_else(|| invalid(format!("no column {name:?}")));
-        let list = |name: &str, array: &'a arrow_array::ArrayRef, item: DataType| match array.data_type() {
-            DataType::List(field) if *field.data_type() == item => Ok(array.as_list::<i32>()),
+        let list = |name: &str, array: &ArrayRef, item: DataType| match array.data_type() {
+            DataType::List(field) if *field.data_type() == item => Ok(array.as_list::<i32>().clone()),
             other => Err(invalid(format!("column {name:?} must be List<{item}>, got {other}"))),
         };
         let ids = required(VECTOR_ID_COLUMN)?;
@@ -84,7 +85,7 @@ impl<'a> Columns<'a> {
         };
         Ok(Self {
             rows: batch.num_rows(),
-            ids,
+            ids: ids.clone(),
             neighbors: list(NEIGHBORS_COLUMN, required(NEIGHBORS_COLUMN)?, DataType::UInt32)?,
             distances: column(DISTANCE_COLUMN)
                 .map(|array| list(DISTANCE_COLUMN, array, DataType::Float32))
@@ -107,7 +108,8 @@ impl<'a> Columns<'a> {
         }
         let neighbors = self.neighbors.value(row);
         let neighbors = neighbors.as_primitive::<UInt32Type>();
-        let distances = self.distances.filter(|lists| lists.is_valid(row)).map(|lists| lists.value(row));
+        let distances =
+            self.distances.as_ref().filter(|lists| lists.is_valid(row)).map(|lists| lists.value(row));
         let distances = distances
             .as_ref()
             .map(|list| list.as_primitive::<Float32Type>())
@@ -118,8 +120,48 @@ impl<'a> Columns<'a> {
     }
 }
 
-/// The rows of each level up to the last one that has any.
-fn read_levels(offsets: &[usize], columns: &Columns<'_>) -> Result<Vec<Vec<LevelRow>>> {
+/// The first rows of a batch, row `id` for each node.
+struct Level0 {
+    columns: Columns,
+    nodes: usize,
+}
+
+impl Level0 {
+    fn ids(&self) -> &[u32] {
+        self.columns.neighbors.values().as_primitive::<UInt32Type>().values()
+    }
+}
+
+impl Lists for Level0 {
+    fn len(&self) -> usize {
+        self.nodes
+    }
+
+    fn is_walkable(&self) -> bool {
+        let lists = &self.columns.neighbors;
+        let offsets = lists.value_offsets();
+        let used = &self.ids()[offsets[0] as usize..offsets[self.nodes] as usize];
+        lists.null_count() == 0
+            && lists.values().null_count() == 0
+            && used.iter().fold(0, |highest, &id| highest.max(id)) < self.nodes as u32
+    }
+
+    #[inline]
+    fn neighbors(&self, id: u32) -> &[u32] {
+        let offsets = self.columns.neighbors.value_offsets();
+        match offsets.get(id as usize..id as usize + 2) {
+            Some(&[start, end]) => self.ids().get(start as usize..end as usize).unwrap_or(&[]),
+            _ => &[],
+        }
+    }
+
+    fn edges(&self, id: u32) -> Vec<(u32, f32)> {
+        self.columns.edges(id as usize)
+    }
+}
+
+/// The number of nodes, and the rows of each upper level up to the last one that has any.
+fn read_levels(offsets: &[usize], columns: &Columns) -> Result<(usize, Vec<Vec<UpperRow>>)> {
     if offsets.first() != Some(&0) {
         return Err(invalid(format!("level_offsets must start with 0, got {:?}", offsets.first())));
     }
@@ -141,20 +183,23 @@ fn read_levels(offsets: &[usize], columns: &Columns<'_>) -> Result<Vec<Vec<Level
     if nodes >= u32::MAX as usize {
         return Err(invalid(format!("{nodes} nodes, at most {} are possible", u32::MAX - 1)));
     }
-    let mut levels = Vec::with_capacity(height);
-    for (level, pair) in offsets.windows(2).take(height).enumerate() {
+    for row in 0..nodes {
+        let id = columns.id(row)?;
+        if id as usize != row {
+            return Err(invalid(format!("row {row} of level 0 has id {id}")));
+        }
+    }
+    let mut upper = Vec::with_capacity(height.saturating_sub(1));
+    for (level, pair) in offsets.windows(2).enumerate().take(height).skip(1) {
         let mut rows = Vec::with_capacity(pair[1] - pair[0]);
         for row in pair[0]..pair[1] {
             let id = columns.id(row)?;
-            if level == 0 && id as usize != row {
-                return Err(invalid(format!("row {row} of level 0 has id {id}")));
-            }
             if id as usize >= nodes {
                 return Err(invalid(format!("id {id} on level {level}, there are {nodes} nodes")));
             }
-            rows.push(LevelRow { id, edges: columns.edges(row) });
+            rows.push(UpperRow { id, edges: columns.edges(row) });
         }
-        levels.push(rows);
+        upper.push(rows);
     }
-    Ok(levels)
+    Ok((nodes, upper))
 }
