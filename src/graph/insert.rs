@@ -12,8 +12,9 @@
 //! The size of a sub-batch is a function of the size of the graph alone. A node that exceeds the top
 //! level goes alone.
 
+use std::cmp::Ordering;
 use std::ops::Range;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::Ordering::Relaxed;
 
 use rayon::prelude::*;
 
@@ -41,6 +42,22 @@ pub(super) struct Forward {
     pub anchor: Option<(u32, f32)>,
 }
 
+/// A node on a way down, with its distance; ordered by id, so that ways are ordered by region.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Nearest(u64);
+
+impl Ord for Nearest {
+    fn cmp(&self, other: &Self) -> Ordering {
+        id(self.0).cmp(&id(other.0))
+    }
+}
+
+impl PartialOrd for Nearest {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
 /// Distances within a sub-batch: row `i` holds those to the nodes before node `i`.
 struct Siblings {
     start: u32,
@@ -48,15 +65,16 @@ struct Siblings {
 }
 
 impl Siblings {
-    fn measure<S: VectorSource + ?Sized>(ids: &Range<u32>, source: &S) -> Self {
-        let rows = map(ids.clone(), |id| {
-            let before: Vec<u32> = (ids.start..id).collect();
+    fn measure<S: VectorSource + ?Sized>(ids: &[u32], source: &S) -> Self {
+        let start = ids.first().copied().unwrap_or(0);
+        let rows = map(ids, |id| {
+            let before: Vec<u32> = (start..id).collect();
             let mut distances = vec![0.0; before.len()];
             let query = PreparedQuery::new(source.vector(id), source.distance_type());
             source.distances_to(&query, &before, &mut distances);
             distances
         });
-        Self { start: ids.start, rows }
+        Self { start, rows }
     }
 
     /// The `m` nearest siblings of a node among those that `keep` admits, in no particular order.
@@ -75,9 +93,10 @@ impl Siblings {
     }
 }
 
-/// In parallel, unless there is only one; in order.
-pub(super) fn map<T: Send>(ids: Range<u32>, work: impl Fn(u32) -> T + Sync + Send) -> Vec<T> {
-    if ids.len() < 2 { ids.map(work).collect() } else { ids.into_par_iter().map(work).collect() }
+/// In parallel, unless there is only one; in the order of `ids`.
+fn map<T: Send>(ids: &[u32], work: impl Fn(u32) -> T + Sync + Send) -> Vec<T> {
+    let work = |&id: &u32| work(id);
+    if ids.len() < 2 { ids.iter().map(work).collect() } else { ids.par_iter().map(work).collect() }
 }
 
 impl HnswGraph {
@@ -118,8 +137,17 @@ impl HnswGraph {
         for id in ids.clone() {
             self.nodes.grow(id);
         }
-        let siblings = Siblings::measure(&ids, source);
-        let forward = map(ids.clone(), |id| self.forward(id, entry, writer.root, &siblings, source));
+        let mut order: Vec<u32> = ids.clone().collect();
+        let siblings = Siblings::measure(&order, source);
+        // Nodes that go the same way down are linked one after the other: they read the same rows, and
+        // find them in the cache. What each finds does not depend on it.
+        let ways = map(&order, |id| self.way_down(id, entry, ids.start, source));
+        order.sort_by_key(|&id| &ways[(id - ids.start) as usize]);
+        let mut forward = map(&order, |id| {
+            let start = ways[(id - ids.start) as usize].last().copied();
+            self.forward(id, entry.zip(start), writer.root, &siblings, source)
+        });
+        forward.sort_unstable_by_key(|node| node.id);
         let upper_rows = self.write_forward(&forward, writer.upper_rows);
         let updates = self.plan_reverse(requests(&forward), source);
         let metric = (source.distance_type(), source.dim());
@@ -141,26 +169,46 @@ impl HnswGraph {
             writer.root = id;
             let first = entry.map_or(0, |entry| entry.level + 1);
             for cell in &self.entries[first..=level] {
-                cell.store(id, Ordering::Relaxed);
+                cell.store(id, Relaxed);
             }
             self.watermarks.publish_entry(Entry { level, id });
         }
     }
 
-    /// Finds the neighbors of one new node.
+    /// The nearest node of each level from the top to where the search for neighbors begins.
+    fn way_down<S>(&self, id: u32, entry: Option<Entry>, older: u32, source: &S) -> Vec<Nearest>
+    where
+        S: VectorSource + ?Sized,
+    {
+        let Some(entry) = entry else { return Vec::new() };
+        let query = PreparedQuery::new(source.vector(id), source.distance_type());
+        let highest = self.levels.target_level(id).min(entry.level);
+        let mut way = Vec::with_capacity(entry.level - highest + 1);
+        self.scratch.with(|scratch| {
+            let mut walk =
+                Walk { graph: self, source, query: &query, readable: older, overtaken: false, scratch };
+            walk.descend(entry, highest, descent_width(self.params.ef_construction), |key| {
+                way.push(Nearest(key))
+            });
+        });
+        way
+    }
+
+    /// Finds the neighbors of one new node, searching from the key that comes with the entry point.
     fn forward<S: VectorSource + ?Sized>(
         &self,
         id: u32,
-        entry: Option<Entry>,
+        start: Option<(Entry, Nearest)>,
         root: u32,
         siblings: &Siblings,
         source: &S,
     ) -> Forward {
         let target_level = self.levels.target_level(id);
         let mut levels = vec![Vec::new(); target_level + 1];
-        let Some(entry) = entry else { return Forward { id, levels, anchor: None } };
+        let Some((entry, Nearest(start))) = start else { return Forward { id, levels, anchor: None } };
 
-        let mut candidates = self.candidates(id, target_level, entry, siblings.start, source);
+        let mut candidates =
+            self.candidates(id, target_level.min(entry.level), start, siblings.start, source);
         let mut anchor = candidates.first().and_then(|level| level.first()).map(|&k| point(k));
         for (level, keys) in candidates.iter_mut().enumerate() {
             let on_level = |sibling| level == 0 || self.levels.target_level(sibling) >= level;
@@ -178,24 +226,21 @@ impl HnswGraph {
         Forward { id, levels, anchor }
     }
 
-    /// The older nodes near a new one, nearest first, for levels 0 up to the lower of its target level
-    /// and the top.
+    /// The older nodes near a new one, nearest first, for levels 0 to `highest`.
     fn candidates<S: VectorSource + ?Sized>(
         &self,
         id: u32,
-        target_level: usize,
-        entry: Entry,
+        highest: usize,
+        mut start: u64,
         older: u32,
         source: &S,
     ) -> Vec<Vec<u64>> {
         let query = PreparedQuery::new(source.vector(id), source.distance_type());
         let ef = self.params.ef_construction;
-        let highest = target_level.min(entry.level);
         let mut candidates = vec![Vec::new(); highest + 1];
         self.scratch.with(|scratch| {
             let mut walk =
                 Walk { graph: self, source, query: &query, readable: older, overtaken: false, scratch };
-            let mut start = walk.descend(entry, highest, descent_width(ef));
             for level in (0..=highest).rev() {
                 if level == 0 && older <= EXACT {
                     candidates[0] = walk.scan(older, ef);

@@ -53,7 +53,7 @@ impl HnswGraph {
         let query = PreparedQuery::new(query, source.distance_type());
         let keys = self.scratch.with(|scratch| {
             let mut walk = Walk { graph: self, source, query: &query, readable, overtaken: false, scratch };
-            let start = walk.descend(entry, 0, descent_width(ef));
+            let start = walk.descend(entry, 0, descent_width(ef), |_| ());
             if visible == readable && ef <= POOL_EF {
                 match params.gamma {
                     None => walk.beam_search(&[start], 0, ef),

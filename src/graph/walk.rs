@@ -45,10 +45,12 @@ impl<S: VectorSource + ?Sized> Walk<'_, S> {
     /// From the entry point down to `level`: greedily (`ef = 1` in the paper), but with a beam of
     /// `width` on the highest levels. These are small and decide the region, and where rows lie on a
     /// curve, greedy steps among them end in the wrong one.
-    pub fn descend(&mut self, entry: Entry, level: usize, width: usize) -> u64 {
+    /// `passed` is called with the entry point and then with the nearest node of each level.
+    pub fn descend(&mut self, entry: Entry, level: usize, width: usize, mut passed: impl FnMut(u64)) -> u64 {
         self.scratch.visited.start(self.readable as usize);
         self.scratch.visited.insert(entry.id);
         let mut nearest = self.score(entry.id);
+        passed(nearest);
         for level in (level + 1..=entry.level).rev() {
             if width > 1 && level + WIDE_LEVELS > entry.level {
                 self.beam_search(&[nearest], level, width);
@@ -56,6 +58,7 @@ impl<S: VectorSource + ?Sized> Walk<'_, S> {
             } else {
                 nearest = self.greedy_search(nearest, level);
             }
+            passed(nearest);
         }
         nearest
     }

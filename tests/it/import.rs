@@ -168,3 +168,41 @@ fn a_batch_that_is_only_poor_is_mended() {
         assert_eq!((exported.nodes(), exported.reachable()), (700, 700), "{case}");
     }
 }
+
+#[test]
+fn an_imported_graph_is_searched_where_it_lies_until_the_first_insert() {
+    let rows = uniform(3_000, 8, 6);
+    let index = build(&rows, DistanceType::L2, &BuildParams::default(), 3_000);
+    let batch = index.graph().to_lance_hnsw_batch(None).unwrap();
+    let snapshot = index.snapshot();
+    let search = |graph: &HnswGraph| {
+        (0..100)
+            .map(|at| graph.search(rows.row(at), SearchParams::new(10, 64), &snapshot).unwrap())
+            .collect::<Vec<_>>()
+    };
+
+    let empty = HnswGraph::try_new(BuildParams::default()).unwrap().resident_bytes();
+    let graph = HnswGraph::from_lance_hnsw_batch(&batch).unwrap();
+    let lists = 3_000 * 2 * 16 * 4;
+    assert!(
+        graph.resident_bytes() - empty < lists / 4,
+        "{} bytes over an empty graph",
+        graph.resident_bytes() - empty
+    );
+    assert_eq!(search(&graph), search(index.graph()));
+
+    // The same row again, as a new one.
+    index.append(&rows.part(0..1).array(), 3_000).unwrap();
+    graph.insert(3_000, &index.snapshot()).unwrap();
+    assert!(
+        graph.resident_bytes() - empty > lists,
+        "{} bytes after an insert",
+        graph.resident_bytes() - empty
+    );
+    assert_eq!((graph.len(), graph.health().unreachable()), (3_001, 0));
+    let twins = graph.search(rows.row(0), SearchParams::new(2, 64), &index.snapshot()).unwrap();
+    assert_eq!(
+        twins.iter().map(|twin| (twin.id, twin.distance)).collect::<Vec<_>>(),
+        [(0, 0.0), (3_000, 0.0)]
+    );
+}
