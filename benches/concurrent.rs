@@ -36,7 +36,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                         index.append(&support::array(rows.to_vec(), DIM), (ROWS + at * batch) as u64)?;
                         started.store(true, Ordering::Relaxed);
                     }
-                    pennon::Result::Ok(())
+                    Ok::<_, pennon::Error>(())
                 })
             });
             while !started.load(Ordering::Relaxed) {
