@@ -68,6 +68,11 @@ impl HnswIndex {
         append: impl FnOnce(&ArrowFixedSizeListVectorStore) -> Result<Range<u32>>,
     ) -> Result<Range<u32>> {
         let _one_at_a_time = self.appending.lock().unwrap_or_else(PoisonError::into_inner);
+        // Nodes of another source may have been inserted through `graph()`.
+        let (len, needed) = (self.store.committed_len(), self.graph.len());
+        if len < needed {
+            return Err(Error::SourceTooShort { len, needed });
+        }
         let ids = append(&self.store)?;
         self.graph.insert_batch(self.graph.len() as u32..ids.end, &self.store.view())?;
         Ok(ids)
@@ -88,8 +93,8 @@ impl HnswIndex {
     /// As [`search`](Self::search).
     pub fn search_exact(&self, query: &[f32], k: usize) -> Result<Vec<SearchResult>> {
         const BLOCK: u32 = 256;
-        let len = self.graph.len() as u32;
         let source = self.store.view();
+        let len = self.graph.len().min(source.len()) as u32;
         check_query(query, &source)?;
         let query = PreparedQuery::new(query, source.distance_type());
         let mut nearest = BinaryHeap::new();

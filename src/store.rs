@@ -82,6 +82,10 @@ impl ArrowFixedSizeListVectorStore {
 
     fn append(&self, vectors: &FixedSizeListArray, row_ids: RowIds) -> Result<Range<u32>> {
         let values = self.check(vectors)?;
+        if u32::try_from(vectors.len()).is_err() {
+            // Positions within a batch are 32 bits wide.
+            return Err(Error::TooManyVectors { len: self.committed_len(), added: vectors.len() });
+        }
         let admitted = admit::admit(vectors, values.nulls(), values.values(), self.distance_type);
 
         let mut skipped = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
@@ -89,8 +93,6 @@ impl ArrowFixedSizeListVectorStore {
         let end = u32::try_from(admitted.rows)
             .ok()
             .and_then(|rows| start.checked_add(rows))
-            // Positions within a batch are 32 bits wide as well.
-            .filter(|_| u32::try_from(vectors.len()).is_ok())
             .ok_or(Error::TooManyVectors { len: start as usize, added: admitted.rows })?;
 
         skipped.add(admitted.skipped);

@@ -1,6 +1,6 @@
 //! An imported graph as it came: searched in the buffers of its batch, copied at the first insert.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::slots::Row;
 use crate::prefetch::prefetch;
@@ -10,8 +10,8 @@ pub(crate) trait Lists: Send + Sync {
     /// Number of nodes.
     fn len(&self) -> usize;
 
-    /// Whether every list names nodes only, so that it can be walked as it is.
-    fn is_walkable(&self) -> bool;
+    /// Whether every list names nodes only, and no more than `cap`, so that it can be walked as it is.
+    fn is_walkable(&self, cap: usize) -> bool;
 
     /// The neighbor ids of a node; of interest only if the lists are walkable.
     fn neighbors(&self, id: u32) -> &[u32];
@@ -38,12 +38,8 @@ impl Frozen {
 
 /// Drops the edges that cannot be.
 pub(super) fn clean(id: u32, len: usize, edges: &mut Vec<(u32, f32)>) {
-    let mut seen = Vec::with_capacity(edges.len());
-    edges.retain(|&(neighbor, _)| {
-        let keep = neighbor != id && (neighbor as usize) < len && !seen.contains(&neighbor);
-        seen.push(neighbor);
-        keep
-    });
+    let mut seen = HashSet::with_capacity(edges.len());
+    edges.retain(|&(neighbor, _)| neighbor != id && (neighbor as usize) < len && seen.insert(neighbor));
 }
 
 /// A list to walk: slots of the arena, or ids as they came.

@@ -16,9 +16,8 @@ use std::cmp::Ordering;
 use std::ops::Range;
 use std::sync::atomic::Ordering::Relaxed;
 
-use rayon::prelude::*;
-
 use super::key::{distance, id, key};
+use super::parallel::map;
 use super::reverse::Request;
 use super::select::select_neighbors;
 use super::slots::NONE;
@@ -67,7 +66,7 @@ struct Siblings {
 impl Siblings {
     fn measure<S: VectorSource + ?Sized>(ids: &[u32], source: &S) -> Self {
         let start = ids.first().copied().unwrap_or(0);
-        let rows = map(ids, |id| {
+        let rows = map(ids, |&id| {
             let before: Vec<u32> = (start..id).collect();
             let mut distances = vec![0.0; before.len()];
             let query = PreparedQuery::new(source.vector(id), source.distance_type());
@@ -91,12 +90,6 @@ impl Siblings {
         }
         keys
     }
-}
-
-/// In parallel, unless there is only one; in the order of `ids`.
-fn map<T: Send>(ids: &[u32], work: impl Fn(u32) -> T + Sync + Send) -> Vec<T> {
-    let work = |&id: &u32| work(id);
-    if ids.len() < 2 { ids.iter().map(work).collect() } else { ids.par_iter().map(work).collect() }
 }
 
 impl HnswGraph {
@@ -141,9 +134,9 @@ impl HnswGraph {
         let siblings = Siblings::measure(&order, source);
         // Nodes that go the same way down are linked one after the other: they read the same rows, and
         // find them in the cache. What each finds does not depend on it.
-        let ways = map(&order, |id| self.way_down(id, entry, ids.start, source));
+        let ways = map(&order, |&id| self.way_down(id, entry, ids.start, source));
         order.sort_by_key(|&id| &ways[(id - ids.start) as usize]);
-        let mut forward = map(&order, |id| {
+        let mut forward = map(&order, |&id| {
             let start = ways[(id - ids.start) as usize].last().copied();
             self.forward(id, entry.zip(start), writer.root, &siblings, source)
         });

@@ -39,6 +39,7 @@ mod health;
 mod insert;
 mod key;
 mod levels;
+mod parallel;
 mod parts;
 mod pool;
 mod reverse;
@@ -161,7 +162,7 @@ impl HnswGraph {
     /// Inserts the nodes `ids`, which must start at [`len`](Self::len). They are searchable, all at
     /// once, when this returns.
     ///
-    /// Runs on rayon's current thread pool. The graph depends on the seed, the vectors and how they
+    /// Runs on as many threads as rayon's current pool has, though not on that pool's own. The graph depends on the seed, the vectors and how they
     /// were batched, not on the number of threads.
     ///
     /// # Errors
@@ -200,9 +201,10 @@ impl HnswGraph {
     /// [`resident_bytes`](Self::resident_bytes) grows to.
     pub fn reserved_bytes(params: &BuildParams, rows: usize) -> usize {
         let rows = u32::try_from(rows).unwrap_or(u32::MAX);
+        let m = params.m.clamp(2, MAX_M);
         // Each node is on 1 / (m - 1) upper levels on average.
-        let upper = rows / (params.m.max(2) as u32 - 1) + 1;
-        SlotArena::bytes_for(params.cap(0), true, rows) + SlotArena::bytes_for(params.cap(1), false, upper)
+        let upper = (rows / (m as u32 - 1)).saturating_add(1);
+        SlotArena::bytes_for(2 * m, true, rows) + SlotArena::bytes_for(m, false, upper)
     }
 
     fn check_metric<S: VectorSource + ?Sized>(&self, source: &S) -> Result<()> {

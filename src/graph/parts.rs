@@ -70,8 +70,9 @@ impl HnswGraph {
         let rows = end as usize + writer.upper_rows as usize;
         parts.ids.reserve_exact(rows);
         parts.offsets.reserve_exact(rows);
-        parts.neighbors.reserve(rows * self.params.m);
-        parts.distances.reserve(rows * self.params.m);
+        // Most graphs need no more; `m` may be an importer's word.
+        parts.neighbors.reserve(rows * self.params.m.min(32));
+        parts.distances.reserve(rows * self.params.m.min(32));
         let upper = self.upper_nodes(end, writer.upper_rows);
         let height = upper.iter().map(|node| node.2 as usize).max().unwrap_or(0) + 1;
         let mut entry = self.entry_below(end);
@@ -172,12 +173,14 @@ impl HnswGraph {
         {
             let mut edges = row.edges;
             clean(row.id, len, &mut edges);
+            // A node that is not on this level has no list here to lead on.
+            edges.retain(|edge| level_of.get(&edge.0).is_some_and(|&highest| highest > level));
             cut(&mut edges, graph.params.cap(level + 1), |_| false);
             if let Some(first) = rows.get(&row.id) {
                 graph.upper.write(first + level as u32, &edges);
             }
         }
-        let walkable = lists.is_walkable() && {
+        let walkable = lists.is_walkable(graph.params.cap(0)) && {
             let reached =
                 reach(len, entry.id, |id, visit| lists.neighbors(id).iter().copied().for_each(visit));
             reached.into_iter().all(|reached| reached)
@@ -324,8 +327,9 @@ fn reconnect(lists: &mut [Vec<(u32, f32)>], entry: u32, cap: usize) {
             lists[id as usize].iter().for_each(|edge| visit(edge.0));
         });
         let Some(first) = reached.iter().position(|&r| !r) else { return };
+        let stranded = || (first..reached.len()).filter(|&id| !reached[id]);
         let mut connected = false;
-        for id in (first..lists.len()).filter(|&id| !reached[id]) {
+        for id in stranded() {
             let near = || lists[id].iter().copied().filter(|edge| reached[edge.0 as usize]);
             let with_room = near().find(|edge| lists[edge.0 as usize].len() < cap);
             if let Some((neighbor, distance)) = with_room.or_else(|| near().next()) {
@@ -336,9 +340,15 @@ fn reconnect(lists: &mut [Vec<(u32, f32)>], entry: u32, cap: usize) {
             }
         }
         if !connected {
-            // Nodes that know only each other: the first of them becomes the last choice of some node.
-            let with_room = (0..lists.len()).rev().find(|&id| reached[id] && lists[id].len() < cap);
-            lists[with_room.unwrap_or(entry as usize)].push((first as u32, f32::INFINITY));
+            // Nodes that know only each other become the last choice of nodes whose lists have room.
+            let mut hosts: Vec<usize> = (0..lists.len()).filter(|&id| reached[id]).collect();
+            for id in stranded() {
+                while hosts.len() > 1 && hosts.last().is_some_and(|&host| lists[host].len() >= cap) {
+                    hosts.pop();
+                }
+                let host = hosts.last().copied().unwrap_or(entry as usize);
+                lists[host].push((id as u32, f32::INFINITY));
+            }
         }
     }
 }

@@ -2,10 +2,9 @@
 
 use std::collections::HashMap;
 
-use rayon::prelude::*;
-
 use super::HnswGraph;
 use super::key::{id, key};
+use super::parallel::map;
 use super::select::prune;
 use crate::source::VectorSource;
 
@@ -38,12 +37,7 @@ impl HnswGraph {
         requests.sort_unstable();
         let groups: Vec<&[Request]> =
             requests.chunk_by(|a, b| (a.level, a.target) == (b.level, b.target)).collect();
-        let plan = |group: &&[Request]| self.plan_target(group, source);
-        let mut updates: Vec<Update> = if groups.len() < 64 {
-            groups.iter().map(plan).collect()
-        } else {
-            groups.par_iter().map(plan).collect()
-        };
+        let mut updates = map(&groups, |group| self.plan_target(group, source));
         self.hand_on_all(&mut updates, source);
         updates
     }

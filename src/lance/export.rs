@@ -19,7 +19,7 @@ impl HnswGraph {
     /// The graph as the sub-index batch that `lance_index::vector::hnsw::HNSW::load` reads.
     ///
     /// With `max_nodes`, only the first so many nodes and the edges among them; they are all
-    /// reachable, and a list may be an edge or two over its cap for it. Inserts wait meanwhile.
+    /// reachable, and a few lists may exceed their cap for it. Inserts wait meanwhile.
     ///
     /// # Errors
     /// [`Error::ExportTooLarge`] if there are more than `i32::MAX` edges.

@@ -137,12 +137,14 @@ impl Lists for Level0 {
         self.nodes
     }
 
-    fn is_walkable(&self) -> bool {
+    fn is_walkable(&self, cap: usize) -> bool {
         let lists = &self.columns.neighbors;
         let offsets = lists.value_offsets();
+        let offsets = &offsets[..=self.nodes];
         let used = &self.ids()[offsets[0] as usize..offsets[self.nodes] as usize];
         lists.null_count() == 0
             && lists.values().null_count() == 0
+            && offsets.windows(2).all(|list| (list[1] - list[0]) as usize <= cap)
             && used.iter().fold(0, |highest, &id| highest.max(id)) < self.nodes as u32
     }
 

@@ -255,3 +255,21 @@ fn snapshots_while_a_store_grows() {
     println!("{snapshots} snapshots while 60,000 rows arrived");
     assert_eq!(store.committed_len(), 60_000);
 }
+
+/// Jobs of one pool that append to one index: a build must not run such a job while it waits.
+#[test]
+fn appends_from_the_jobs_of_a_pool() {
+    use rayon::prelude::*;
+    let rows = Shape::Random.rows(4_000, 8, 9);
+    let batches = rows.batches(100);
+    for threads in [2, 3] {
+        let index = HnswIndex::try_new(8, DistanceType::L2, BuildParams::default()).unwrap();
+        in_pool(threads, || {
+            batches.par_iter().for_each(|(first, array)| {
+                index.append(array, *first).unwrap();
+                assert!(index.health().is_healthy());
+            });
+        });
+        assert_eq!((index.len(), index.health().unreachable()), (4_000, 0));
+    }
+}

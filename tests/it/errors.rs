@@ -219,3 +219,26 @@ fn inserts_that_fail_change_nothing() {
         .unwrap_err();
     assert!(matches!(error, Error::SourceMismatch { .. }), "{error:?}");
 }
+
+#[test]
+fn an_index_whose_graph_ran_ahead_refuses_to_append() {
+    let rows = uniform(30, 4, 3);
+    let index = build(&rows.part(0..20), DistanceType::L2, &BuildParams::default(), 20);
+    let other = build(&rows, DistanceType::L2, &BuildParams::default(), 30);
+    index.graph().insert_batch(20..30, &other.snapshot()).unwrap();
+    let error = index.append(&rows.part(20..21).array(), 20).unwrap_err();
+    assert_eq!(error.to_string(), "the vector source holds 20 vectors, 30 are needed");
+    assert_eq!((index.snapshot().len(), index.search_exact(rows.row(3), 40).unwrap().len()), (20, 20));
+}
+
+#[test]
+fn a_size_can_be_asked_for_any_parameters() {
+    for m in [0, 1, 2, 16, 1 << 32, (1 << 32) + 1, usize::MAX] {
+        for rows in [0, 1, 1_000_000, usize::MAX] {
+            let bytes = HnswGraph::reserved_bytes(&BuildParams::default().num_edges(m), rows);
+            assert!(rows == 0 || bytes > 0, "m {m}, {rows} rows: {bytes}");
+        }
+    }
+    let bytes = HnswGraph::reserved_bytes(&BuildParams::default(), 100_000);
+    assert!((270 * 100_000..300 * 100_000).contains(&bytes), "{bytes} bytes for 100,000 rows");
+}
