@@ -31,7 +31,7 @@ pub(super) fn map<I: Sync, T: Send>(items: &[I], work: impl Fn(&I) -> T + Sync) 
     };
     let mut runs = thread::scope(|scope| {
         // If the system refuses a thread, those that there are do the work.
-        let spawn = |_| thread::Builder::new().spawn_scoped(scope, &take_runs).ok();
+        let spawn = |_| thread::Builder::new().spawn_scoped(scope, take_runs).ok();
         let helpers: Vec<_> = (1..threads).filter_map(spawn).collect();
         let mut runs = take_runs();
         for helper in helpers {
