@@ -8,7 +8,7 @@ use super::parallel::map;
 use super::select::prune;
 use crate::source::VectorSource;
 
-/// A new node asks an other for an edge back.
+/// A new node asks another for an edge back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Request {
     pub level: usize,

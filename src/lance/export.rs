@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use arrow_array::{Float32Array, ListArray, RecordBatch, UInt32Array};
 use arrow_buffer::OffsetBuffer;
-use arrow_schema::{ArrowError, DataType, Field, Schema};
+use arrow_schema::{ArrowError, DataType, Schema};
 
-use super::{HNSW_METADATA_KEY, LanceHnswMetadata, LanceHnswParams, hnsw_fields};
+use super::{HNSW_METADATA_KEY, LanceHnswMetadata, LanceHnswParams, hnsw_fields, list_item};
 use crate::error::{Error, Result};
 use crate::graph::{GraphParts, HnswGraph};
 use crate::params::BuildParams;
@@ -37,7 +37,6 @@ fn encode(parts: GraphParts, params: &BuildParams) -> Result<RecordBatch> {
         .collect::<Result<_, _>>()
         .map_err(|_| Error::ExportTooLarge { edges })?;
     let offsets = OffsetBuffer::new(offsets.into());
-    let item = |item| Arc::new(Field::new_list_field(item, true));
 
     let neighbors = UInt32Array::new(parts.neighbors.into(), None);
     let distances = Float32Array::new(parts.distances.into(), None);
@@ -52,8 +51,13 @@ fn encode(parts: GraphParts, params: &BuildParams) -> Result<RecordBatch> {
         Arc::new(schema),
         vec![
             Arc::new(UInt32Array::new(parts.ids.into(), None)),
-            Arc::new(ListArray::try_new(item(DataType::UInt32), offsets.clone(), Arc::new(neighbors), None)?),
-            Arc::new(ListArray::try_new(item(DataType::Float32), offsets, Arc::new(distances), None)?),
+            Arc::new(ListArray::try_new(
+                list_item(DataType::UInt32),
+                offsets.clone(),
+                Arc::new(neighbors),
+                None,
+            )?),
+            Arc::new(ListArray::try_new(list_item(DataType::Float32), offsets, Arc::new(distances), None)?),
         ],
     )?)
 }

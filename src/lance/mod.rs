@@ -63,18 +63,15 @@ pub struct LanceHnswParams {
     pub prefetch_distance: Option<usize>,
 }
 
-fn list_of(item: DataType) -> DataType {
-    DataType::List(Arc::new(Field::new_list_field(item, true)))
+/// The item field of Lance's lists.
+fn list_item(item: DataType) -> FieldRef {
+    Arc::new(Field::new_list_field(item, true))
 }
 
 fn hnsw_fields() -> Vec<Field> {
     vec![
         Field::new(VECTOR_ID_COLUMN, DataType::UInt32, true),
-        Field::new(NEIGHBORS_COLUMN, list_of(DataType::UInt32), true),
-        Field::new(DISTANCE_COLUMN, list_of(DataType::Float32), true),
+        Field::new(NEIGHBORS_COLUMN, DataType::List(list_item(DataType::UInt32)), true),
+        Field::new(DISTANCE_COLUMN, DataType::List(list_item(DataType::Float32)), true),
     ]
-}
-
-fn vector_item() -> FieldRef {
-    Arc::new(Field::new_list_field(DataType::Float32, true))
 }

@@ -8,7 +8,7 @@ use arrow_array::types::UInt64Type;
 use arrow_array::{FixedSizeListArray, Float32Array, RecordBatch, UInt64Array};
 use arrow_schema::{DataType, Field, Schema};
 
-use super::{DISTANCE_TYPE_KEY, FLAT_COLUMN, ROW_ID_COLUMN, vector_item};
+use super::{DISTANCE_TYPE_KEY, FLAT_COLUMN, ROW_ID_COLUMN, list_item};
 use crate::distance::DistanceType;
 use crate::error::{Error, Result};
 use crate::source::VectorSource;
@@ -27,8 +27,8 @@ impl VectorStoreSnapshot {
         (0..len).for_each(|id| values.extend_from_slice(self.vector(id)));
         let row_ids: UInt64Array = (0..len).map(|id| self.row_id(id)).collect::<Vec<_>>().into();
         let values = Arc::new(Float32Array::new(values.into(), None));
-        let vectors = FixedSizeListArray::try_new(vector_item(), dim as i32, values, None)?;
-        let list = DataType::FixedSizeList(vector_item(), dim as i32);
+        let vectors = FixedSizeListArray::try_new(list_item(DataType::Float32), dim as i32, values, None)?;
+        let list = DataType::FixedSizeList(list_item(DataType::Float32), dim as i32);
         let schema = Schema::new_with_metadata(
             vec![Field::new(ROW_ID_COLUMN, DataType::UInt64, false), Field::new(FLAT_COLUMN, list, true)],
             HashMap::from([(DISTANCE_TYPE_KEY.to_string(), self.distance_type().to_string())]),

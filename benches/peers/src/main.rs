@@ -1,36 +1,15 @@
 //! Pennon as a child of `compare.py`: builds an index, then answers `search EF` lines with one pass
 //! over all queries, as one JSON line each.
 
-use std::error::Error;
 use std::io::BufRead;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::PathBuf;
 use std::time::Instant;
 
-use arrow_array::{FixedSizeListArray, Float32Array};
-use arrow_schema::{DataType, Field};
 use pennon::{BuildParams, DistanceType, HnswIndex, SearchParams};
+use pennon_peer::{Result, read_floats, read_words, vectors};
 use serde_json::json;
 
-type Result<T> = std::result::Result<T, Box<dyn Error>>;
-
 const K: usize = 10;
-
-fn read_words(path: &Path) -> Result<(usize, usize, Vec<u32>)> {
-    let bytes = std::fs::read(path).map_err(|e| format!("{}: {e}", path.display()))?;
-    let words: Vec<u32> = bytes.chunks_exact(4).map(|w| u32::from_le_bytes([w[0], w[1], w[2], w[3]])).collect();
-    Ok((words[0] as usize, words[1] as usize, words[2..].to_vec()))
-}
-
-fn read_floats(path: &Path) -> Result<(usize, Vec<f32>)> {
-    let (_, dim, words) = read_words(path)?;
-    Ok((dim, words.into_iter().map(f32::from_bits).collect()))
-}
-
-fn vectors(dim: usize, values: Vec<f32>) -> Result<FixedSizeListArray> {
-    let item = Arc::new(Field::new("item", DataType::Float32, true));
-    Ok(FixedSizeListArray::try_new(item, dim as i32, Arc::new(Float32Array::from(values)), None)?)
-}
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().collect();
@@ -50,7 +29,10 @@ fn main() -> Result<()> {
     let start = Instant::now();
     index.append(&array, 0)?;
     let build_s = start.elapsed().as_secs_f64();
-    println!("{}", json!({"build_s": build_s, "bytes_per_row": index.resident_bytes() as f64 / index.len() as f64}));
+    println!(
+        "{}",
+        json!({"build_s": build_s, "bytes_per_row": index.resident_bytes() as f64 / index.len() as f64})
+    );
 
     for line in std::io::stdin().lock().lines() {
         let line = line?;
