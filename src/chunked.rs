@@ -69,6 +69,14 @@ impl<T: Default> Chunked<T> {
         &chunk[place.offset]
     }
 
+    /// The same for an array of one's own.
+    pub fn get_mut_or_grow(&mut self, index: u32) -> &mut T {
+        let place = locate(index);
+        self.get_or_grow(index);
+        let chunk = self.chunks[place.chunk].get_mut().map_or(&mut [][..], |chunk| chunk);
+        &mut chunk[place.offset]
+    }
+
     /// Bytes of the directory and all chunks, without what the elements point to.
     pub fn resident_bytes(&self) -> usize {
         let chunks: usize = self.chunks.iter().filter_map(OnceLock::get).map(|c| size_of_val::<[T]>(c)).sum();

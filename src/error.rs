@@ -70,6 +70,49 @@ pub enum Error {
         row: usize,
     },
 
+    /// A row id is taken: an index holds one live row of each.
+    #[error("row {row} has row id {row_id}, which a live row has already")]
+    DuplicateRowId {
+        /// The row id.
+        row_id: u64,
+        /// Position of the row in its batch.
+        row: usize,
+    },
+
+    /// A row is to be deleted that is not there.
+    #[error("no live row has row id {row_id}")]
+    UnknownRowId {
+        /// The row id.
+        row_id: u64,
+    },
+
+    /// A mask by vector id is not of the vectors that are searched.
+    #[error("a mask by vector id needs {expected} bits here, got {actual}")]
+    MaskLength {
+        /// Vector ids of the version that is searched.
+        expected: usize,
+        /// Bits of the mask.
+        actual: usize,
+    },
+
+    /// No distance can be in the range.
+    #[error("a distance range must not be inverted or NaN, got {lower}..{upper}")]
+    InvalidDistanceRange {
+        /// First distance of the range.
+        lower: f32,
+        /// End of the range (exclusive).
+        upper: f32,
+    },
+
+    /// One of many queries cannot be searched for.
+    #[error("query {row}: {source}")]
+    InvalidQuery {
+        /// Position of the query in its array.
+        row: usize,
+        /// What is wrong with it.
+        source: Box<Error>,
+    },
+
     /// Counting up from the first row id leaves the range of `u64`.
     #[error("{rows} row ids from {row_id_start} on do not fit in 64 bits")]
     RowIdOverflow {

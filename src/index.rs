@@ -1,27 +1,38 @@
-//! Store and graph together: vectors in, neighbors out.
+//! Store, graph and versions together: vectors in, neighbors out.
 
-use std::collections::BinaryHeap;
-use std::ops::Range;
-use std::sync::{Arc, Mutex, PoisonError};
+mod batch;
+mod compact;
+mod write;
 
-use arrow_array::{FixedSizeListArray, RecordBatch, UInt64Array};
+use std::sync::{Arc, Mutex};
 
-use crate::distance::{DistanceType, PreparedQuery};
+use arrow_array::RecordBatch;
+
+use crate::distance::DistanceType;
 use crate::error::{Error, Result};
-use crate::graph::{GraphHealth, HnswGraph, ScoredPoint, SearchResult, check_query};
+use crate::graph::{Cursor, GraphHealth, HnswGraph, SearchResult, SearchStats};
 use crate::lance::Storage;
 use crate::params::{BuildParams, SearchParams};
+use crate::rows::Rows;
 use crate::source::VectorSource;
-use crate::store::{ArrowFixedSizeListVectorStore, SkippedRows, VectorStoreSnapshot};
+use crate::store::{ArrowFixedSizeListVectorStore, RowIds, SkippedRows, VectorStoreSnapshot};
+use crate::version::{IndexVersion, Versions};
 
-/// An index over Arrow vectors that is searchable while rows arrive.
+/// An index over Arrow vectors that is searchable while rows arrive, change and go.
 ///
-/// All methods take `&self`: share it in an `Arc`. Appends wait for each other; searches wait for
-/// nobody. A search sees every batch whose append had returned, and of one that is under way none of
-/// its rows or all of them.
+/// All methods take `&self`: share it in an `Arc`.
+///
+/// # Consistency
+/// A search sees one [version](Self::version) of the index. What had been appended, updated or deleted when the
+/// search started is in it; of a batch that is under way it sees none of the rows or all of them, and of a row that is
+/// replaced the old one or the new one, never both or neither. Searches wait for nobody. Appends and updates wait for
+/// each other; a delete waits for neither, but for the moment in which another change is made visible.
 pub struct HnswIndex {
     store: Arc<ArrowFixedSizeListVectorStore>,
     graph: HnswGraph,
+    versions: Versions,
+    /// Where rows are; whoever holds it may publish a version.
+    rows: Mutex<Rows>,
     /// Ids are given out and linked in one order.
     appending: Mutex<()>,
 }
@@ -32,98 +43,95 @@ impl HnswIndex {
     /// # Errors
     /// [`Error::InvalidParams`] if `dim` is 0 or above `i32::MAX`, or as [`HnswGraph::try_new`].
     pub fn try_new(dim: usize, distance_type: DistanceType, params: BuildParams) -> Result<Self> {
-        Ok(Self {
-            store: Arc::new(ArrowFixedSizeListVectorStore::try_new(dim, distance_type)?),
-            graph: HnswGraph::try_new(params)?,
+        let store = ArrowFixedSizeListVectorStore::try_new(dim, distance_type)?;
+        Ok(Self::of(store, HnswGraph::try_new(params)?))
+    }
+
+    fn of(store: ArrowFixedSizeListVectorStore, graph: HnswGraph) -> Self {
+        let versions = Versions::new();
+        versions.publish(IndexVersion::new(store.committed_len() as u32, 0));
+        Self {
+            store: Arc::new(store),
+            graph,
+            versions,
+            rows: Mutex::new(Rows::new()),
             appending: Mutex::new(()),
-        })
-    }
-
-    /// Appends a batch of vectors, which stay in the caller's buffers; row `i` has row id
-    /// `row_id_start + i`. Returns the ids of the usable rows, which are searchable from now on.
-    ///
-    /// Rows without a usable vector are skipped and counted:
-    /// [`ArrowFixedSizeListVectorStore::append_batch`] says which.
-    ///
-    /// # Errors
-    /// As [`ArrowFixedSizeListVectorStore::append_batch`]; the index is then as it was.
-    pub fn append(&self, vectors: &FixedSizeListArray, row_id_start: u64) -> Result<Range<u32>> {
-        self.append_with(|store| store.append_batch(Arc::new(vectors.clone()), row_id_start))
-    }
-
-    /// Appends a batch under row ids of the caller's choice.
-    ///
-    /// # Errors
-    /// As [`ArrowFixedSizeListVectorStore::append_batch_with_row_ids`]; the index is then as it was.
-    pub fn append_with_row_ids(
-        &self,
-        vectors: &FixedSizeListArray,
-        row_ids: &UInt64Array,
-    ) -> Result<Range<u32>> {
-        self.append_with(|store| store.append_batch_with_row_ids(Arc::new(vectors.clone()), row_ids))
-    }
-
-    fn append_with(
-        &self,
-        append: impl FnOnce(&ArrowFixedSizeListVectorStore) -> Result<Range<u32>>,
-    ) -> Result<Range<u32>> {
-        let _one_at_a_time = self.appending.lock().unwrap_or_else(PoisonError::into_inner);
-        // Nodes of another source may have been inserted through `graph()`.
-        let (len, needed) = (self.store.committed_len(), self.graph.len());
-        if len < needed {
-            return Err(Error::SourceTooShort { len, needed });
         }
-        let ids = append(&self.store)?;
-        self.graph.insert_batch(self.graph.len() as u32..ids.end, &self.store.view())?;
-        Ok(ids)
     }
 
-    /// The nearest `params.k` rows, nearest first, ties by id; all of them if there are fewer.
+    /// The nearest `params.k` rows, nearest first, ties by id: exactly `min(k, n)` of the `n` rows that are alive
+    /// and admitted by `params`.
     ///
     /// # Errors
-    /// [`Error::DimensionMismatch`] or [`Error::UnusableQuery`], as [`HnswGraph::search`].
+    /// As [`HnswGraph::search`].
     pub fn search(&self, query: &[f32], params: SearchParams) -> Result<Vec<SearchResult>> {
-        self.graph.search(query, params, &self.store.view())
+        self.search_with_stats(query, params).map(|(results, _)| results)
     }
 
-    /// The nearest `k` rows by comparing `query` with every row: what [`search`](Self::search)
-    /// approximates.
+    /// [`search`](Self::search), and what it did.
     ///
     /// # Errors
     /// As [`search`](Self::search).
-    pub fn search_exact(&self, query: &[f32], k: usize) -> Result<Vec<SearchResult>> {
-        const BLOCK: u32 = 256;
-        let source = self.store.view();
-        let len = self.graph.len().min(source.len()) as u32;
-        check_query(query, &source)?;
-        let query = PreparedQuery::new(query, source.distance_type());
-        let mut nearest = BinaryHeap::new();
-        let mut distances = [0.0; BLOCK as usize];
-        for start in (0..len).step_by(BLOCK as usize) {
-            let ids: Vec<u32> = (start..len.min(start.saturating_add(BLOCK))).collect();
-            let distances = &mut distances[..ids.len()];
-            source.distances_to(&query, &ids, distances);
-            for (&id, &distance) in ids.iter().zip(distances.iter()) {
-                nearest.push(ScoredPoint { id, distance }.key());
-                if nearest.len() > k {
-                    nearest.pop();
-                }
-            }
-        }
-        let points = nearest.into_sorted_vec().into_iter().map(ScoredPoint::from_key);
-        Ok(points
-            .map(|p| SearchResult { id: p.id, row_id: source.row_id(p.id), distance: p.distance })
-            .collect())
+    pub fn search_with_stats(
+        &self,
+        query: &[f32],
+        params: SearchParams,
+    ) -> Result<(Vec<SearchResult>, SearchStats)> {
+        let version = self.version_of(&params);
+        let dead = Some((&self.versions, version));
+        self.graph.search_version(query, &params, &self.view(version), dead)
     }
 
-    /// Rows that can be found.
+    /// The nearest `params.k` rows by comparing `query` with every row that qualifies: what
+    /// [`search`](Self::search) approximates. `ef` and `gamma` are of no consequence. Runs on rayon's current pool
+    /// if there are many rows.
+    ///
+    /// # Errors
+    /// As [`search`](Self::search).
+    pub fn search_exact(&self, query: &[f32], params: SearchParams) -> Result<Vec<SearchResult>> {
+        let version = self.version_of(&params);
+        let dead = Some((&self.versions, version));
+        self.graph.search_exact(query, &params, &self.view(version), dead)
+    }
+
+    /// A search that gives out its rows page by page; see [`SearchCursor`].
+    ///
+    /// # Errors
+    /// As [`search`](Self::search).
+    pub fn cursor(&self, query: &[f32], params: SearchParams) -> Result<SearchCursor<'_>> {
+        let version = self.version_of(&params);
+        let dead = Some((&self.versions, version));
+        Ok(SearchCursor(Cursor::try_new(&self.graph, query, params, self.view(version), dead)?))
+    }
+
+    fn version_of(&self, params: &SearchParams) -> IndexVersion {
+        params.version.unwrap_or_else(|| self.version())
+    }
+
+    /// The vectors of a version.
+    fn view(&self, version: IndexVersion) -> VectorStoreSnapshot<&ArrowFixedSizeListVectorStore> {
+        self.store.view().prefix(version.vectors())
+    }
+
+    /// What a search that starts now sees. Searches of it later see the same:
+    /// [`SearchParams::version`].
+    pub fn version(&self) -> IndexVersion {
+        self.versions.current()
+    }
+
+    /// Rows that are alive.
     pub fn len(&self) -> usize {
-        self.graph.len()
+        self.version().live()
     }
 
-    /// Whether no row can be found.
+    /// Whether no row is alive.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Dead rows, which searches still walk through; [`compact`](Self::compact) makes an index without.
+    pub fn tombstones(&self) -> usize {
+        self.version().deletes() as usize
     }
 
     /// Elements per vector.
@@ -146,34 +154,39 @@ impl HnswIndex {
         self.store.skipped()
     }
 
-    /// The shape of the graph.
+    /// The shape of the graph, dead rows included.
     pub fn health(&self) -> GraphHealth {
-        self.graph.health()
+        self.graph.health_below(self.version().vectors())
     }
 
     /// Bytes held beside the caller's vectors.
     pub fn resident_bytes(&self) -> usize {
-        size_of::<Self>() + self.store.resident_bytes() + self.graph.resident_bytes()
+        let rows = self.lock_rows().resident_bytes();
+        let parts = self.store.resident_bytes() + self.graph.resident_bytes();
+        size_of::<Self>() + parts + self.versions.resident_bytes() + rows
     }
 
-    /// The graph.
+    /// The graph. Nodes are vector ids, and those of dead rows are among them.
     pub fn graph(&self) -> &HnswGraph {
         &self.graph
     }
 
-    /// The vectors of the rows that can be found now.
+    /// The vectors by id, those of dead rows too.
     pub fn snapshot(&self) -> VectorStoreSnapshot {
-        self.store.snapshot().prefix(self.graph.len())
+        self.store.snapshot().prefix(self.version().vectors())
     }
 
-    /// The graph as a `lance:hnsw` batch and the vectors as Lance's flat storage batch, of the same
-    /// rows.
+    /// The graph as a `lance:hnsw` batch and the vectors as Lance's flat storage batch, of the same rows: those
+    /// that are alive. If some are dead, this exports what [`compact`](Self::compact) makes.
     ///
     /// # Errors
     /// As [`HnswGraph::to_lance_hnsw_batch`] and [`VectorStoreSnapshot::to_record_batch`].
     pub fn to_lance_batches(&self) -> Result<(RecordBatch, RecordBatch)> {
+        if self.tombstones() > 0 {
+            return self.compact()?.to_lance_batches();
+        }
         let vectors = self.snapshot();
-        let graph = self.graph.to_lance_hnsw_batch(Some(vectors.len()))?;
+        let graph = self.graph.to_lance_hnsw_batch(Some(VectorSource::len(&vectors)))?;
         Ok((graph, vectors.to_record_batch()?))
     }
 
@@ -182,13 +195,13 @@ impl HnswIndex {
     ///
     /// # Errors
     /// - [`Error::InvalidBatch`] if either batch is malformed, or they are not of the same rows,
-    /// - what [`try_new`](Self::try_new) and [`append_with_row_ids`](Self::append_with_row_ids) refuse.
+    /// - what [`try_new`](Self::try_new) and [`append`](Self::append) refuse, but that row ids are not compared.
     pub fn from_lance_batches(graph: &RecordBatch, vectors: &RecordBatch) -> Result<Self> {
         let storage = Storage::of(vectors)?;
         let graph = HnswGraph::from_lance_hnsw_batch(graph)?;
         let dim = usize::try_from(storage.vectors.value_length()).unwrap_or(0);
         let store = ArrowFixedSizeListVectorStore::try_new(dim, storage.distance_type)?;
-        store.append_batch_with_row_ids(Arc::new(storage.vectors.clone()), storage.row_ids)?;
+        store.append(storage.vectors, RowIds::from(storage.row_ids))?;
         let invalid = |problem| Err(Error::InvalidBatch { kind: "flat", problem });
         if store.skipped().total() > 0 {
             return invalid(format!("rows without a usable vector: {}", store.skipped()));
@@ -196,6 +209,20 @@ impl HnswIndex {
         if store.committed_len() != graph.len() {
             return invalid(format!("{} vectors for {} nodes", store.committed_len(), graph.len()));
         }
-        Ok(Self { store: Arc::new(store), graph, appending: Mutex::new(()) })
+        Ok(Self::of(store, graph))
+    }
+}
+
+/// A search that goes on where it stopped: all pages together are every row that qualifies, each once.
+///
+/// It sees the version of the index in which it was made, however long it lives. Rows come nearest first within a
+/// page, and as far as the walk can tell from page to page; a wider `ef` looks farther ahead. Deadlines and limits of
+/// distances have no effect.
+pub struct SearchCursor<'a>(Cursor<'a, VectorStoreSnapshot<&'a ArrowFixedSizeListVectorStore>>);
+
+impl SearchCursor<'_> {
+    /// The next `k` rows; fewer only when no more are left.
+    pub fn next_k(&mut self, k: usize) -> Vec<SearchResult> {
+        self.0.next_k(k)
     }
 }

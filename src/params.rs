@@ -1,6 +1,10 @@
 //! How a graph is built and how it is searched.
 
+use std::time::Instant;
+
 use crate::error::{Error, Result};
+use crate::mask::RowMask;
+use crate::version::IndexVersion;
 
 /// The smallest `m` that lance-index accepts for a build.
 const MIN_M: usize = 4;
@@ -87,8 +91,11 @@ impl BuildParams {
     }
 }
 
-/// Parameters of one search.
-#[derive(Clone, Debug, PartialEq)]
+/// Candidates kept where the caller does not say.
+const DEFAULT_EF: usize = 100;
+
+/// Parameters of one search. Cheap to clone.
+#[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct SearchParams {
     /// Rows wanted.
@@ -98,20 +105,86 @@ pub struct SearchParams {
     /// Ends the walk when the next candidate is farther than the `k`-th best row by this part of its
     /// distance; see [`gamma`](Self::gamma).
     pub gamma: Option<f32>,
+    /// Rows with a greater row id are not returned.
+    pub max_row_id: Option<u64>,
+    /// The state of the index to search; the current one if not given.
+    pub version: Option<IndexVersion>,
+    /// The rows that may be returned.
+    pub mask: Option<RowMask>,
+    /// Distances that are returned: from the first on, below the second.
+    pub distance_range: Option<(f32, f32)>,
+    /// When to end with the best so far.
+    pub deadline: Option<Instant>,
+    /// Distances computed before the search ends with the best so far.
+    pub max_distances: Option<u64>,
 }
 
 impl SearchParams {
     /// A search for the `k` nearest rows with `ef` candidates.
     pub fn new(k: usize, ef: usize) -> Self {
-        Self { k, ef, gamma: None }
+        Self {
+            k,
+            ef,
+            gamma: None,
+            max_row_id: None,
+            version: None,
+            mask: None,
+            distance_range: None,
+            deadline: None,
+            max_distances: None,
+        }
+    }
+
+    /// A search for the `k` nearest rows with 100 candidates.
+    pub fn top(k: usize) -> Self {
+        Self::new(k, DEFAULT_EF)
     }
 
     /// Ends the walk early where the answer is clear: when the nearest candidate left is beyond
     /// `(1 + gamma)` times the distance of the `k`-th best row. With a generous `ef`, easy queries then cost
     /// less and hard ones keep their recall (adaptive beam search, arXiv 2505.15636). A negative or NaN
-    /// `gamma` counts as 0. Off by default.
+    /// `gamma` counts as 0. Off by default; it has no effect where rows are filtered.
     pub fn gamma(mut self, gamma: f32) -> Self {
         self.gamma = Some(gamma.max(0.0));
+        self
+    }
+
+    /// Returns only rows whose row id is at most this: a reader's watermark.
+    pub fn max_row_id(mut self, max_row_id: u64) -> Self {
+        self.max_row_id = Some(max_row_id);
+        self
+    }
+
+    /// Searches the index as it was at [`HnswIndex::version`](crate::HnswIndex::version): without the rows that
+    /// came later, with those that were deleted later.
+    pub fn version(mut self, version: IndexVersion) -> Self {
+        self.version = Some(version);
+        self
+    }
+
+    /// Returns only rows of the mask.
+    pub fn mask(mut self, mask: impl Into<RowMask>) -> Self {
+        self.mask = Some(mask.into());
+        self
+    }
+
+    /// Returns only rows with `lower <= distance < upper`; with `k = usize::MAX` all of them. The walk expands
+    /// what it meets below `upper` and `ef` rows beyond, so a row that no such path leads to may be missing.
+    pub fn distance_range(mut self, lower: f32, upper: f32) -> Self {
+        self.distance_range = Some((lower, upper));
+        self
+    }
+
+    /// Ends at this time with the best so far; [`SearchStats::complete`](crate::SearchStats) tells.
+    pub fn deadline(mut self, deadline: Instant) -> Self {
+        self.deadline = Some(deadline);
+        self
+    }
+
+    /// Ends after about so many distances with the best so far; [`SearchStats::complete`](crate::SearchStats)
+    /// tells.
+    pub fn max_distances(mut self, max_distances: u64) -> Self {
+        self.max_distances = Some(max_distances);
         self
     }
 }

@@ -50,6 +50,19 @@ pub trait VectorSource: Send + Sync {
         self.len()
     }
 
+    /// The row id of `id < len()`, and how many ids from it on have row ids that count up by one: at least 1.
+    /// Only speed depends on it.
+    fn row_id_run(&self, id: u32) -> (u64, u32) {
+        (self.row_id(id), 1)
+    }
+
+    /// If row ids ascend with ids: the number of vectors whose row id is at most `max_row_id`. Only speed
+    /// depends on it.
+    fn visible_len(&self, max_row_id: u64) -> Option<usize> {
+        let _ = max_row_id;
+        None
+    }
+
     /// Distance of a query to a vector.
     fn distance_to(&self, query: &[f32], id: u32) -> f32 {
         PreparedQuery::new(query, self.distance_type()).distance(self.vector(id))

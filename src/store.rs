@@ -2,6 +2,7 @@
 
 mod admit;
 mod directory;
+mod row_ids;
 
 use std::ops::{Deref, Range};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,7 +17,8 @@ use crate::error::{Error, Result};
 use crate::prefetch::prefetch;
 use crate::source::VectorSource;
 pub use admit::SkippedRows;
-use directory::{Batch, Directory, RowIds};
+use directory::{Batch, Directory};
+pub use row_ids::RowIds;
 
 /// Append-only store of `f32` vectors in Arrow `FixedSizeList` batches.
 ///
@@ -54,11 +56,7 @@ impl ArrowFixedSizeListVectorStore {
     /// - the lists have another length than `dim` ([`Error::DimensionMismatch`]),
     /// - the row ids or the vector ids overflow ([`Error::RowIdOverflow`], [`Error::TooManyVectors`]).
     pub fn append_batch(&self, vectors: Arc<FixedSizeListArray>, row_id_start: u64) -> Result<Range<u32>> {
-        let rows = vectors.len();
-        if row_id_start.checked_add((rows as u64).saturating_sub(1)).is_none() {
-            return Err(Error::RowIdOverflow { row_id_start, rows });
-        }
-        self.append(&vectors, RowIds::From(row_id_start))
+        self.append(&vectors, RowIds::From(row_id_start)).map(|appended| appended.ids)
     }
 
     /// Appends the usable rows of a batch under row ids of the caller's choice, one for each row.
@@ -71,16 +69,17 @@ impl ArrowFixedSizeListVectorStore {
         vectors: Arc<FixedSizeListArray>,
         row_ids: &UInt64Array,
     ) -> Result<Range<u32>> {
-        if row_ids.len() != vectors.len() {
-            return Err(Error::RowIdCount { rows: vectors.len(), row_ids: row_ids.len() });
-        }
-        if let Some(row) = (0..row_ids.len()).find(|&row| row_ids.is_null(row)) {
-            return Err(Error::NullRowId { row });
-        }
-        self.append(&vectors, RowIds::Each(row_ids.values().clone()))
+        self.append(&vectors, RowIds::from(row_ids)).map(|appended| appended.ids)
     }
 
-    fn append(&self, vectors: &FixedSizeListArray, row_ids: RowIds) -> Result<Range<u32>> {
+    /// Everything that [`append`](Self::append) refuses, but for the number of vectors.
+    pub(crate) fn check_batch(&self, vectors: &FixedSizeListArray, row_ids: &RowIds) -> Result<()> {
+        self.check(vectors)?;
+        row_ids.check(vectors.len())
+    }
+
+    pub(crate) fn append(&self, vectors: &FixedSizeListArray, row_ids: RowIds) -> Result<Appended> {
+        row_ids.check(vectors.len())?;
         let values = self.check(vectors)?;
         if u32::try_from(vectors.len()).is_err() {
             // Positions within a batch are 32 bits wide.
@@ -100,7 +99,7 @@ impl ArrowFixedSizeListVectorStore {
             let batch = Batch { values: values.values().clone(), row_ids };
             self.directory.append(batch, &admitted.runs);
         }
-        Ok(start..end)
+        Ok(Appended { ids: start..end, runs: admitted.runs })
     }
 
     /// The child values, from the first row of the array on.
@@ -116,6 +115,12 @@ impl ArrowFixedSizeListVectorStore {
             return Err(Error::DimensionMismatch { expected: self.dim, actual });
         }
         Ok(vectors.values().as_primitive::<Float32Type>())
+    }
+
+    /// A store of the given ids alone, over the same buffers.
+    pub(crate) fn retain(&self, ids: &[u32]) -> Self {
+        let Self { dim, distance_type, .. } = *self;
+        Self { dim, distance_type, directory: self.directory.retain(ids), writer: Mutex::default() }
     }
 
     /// Vectors held.
@@ -159,6 +164,13 @@ impl ArrowFixedSizeListVectorStore {
     }
 }
 
+/// What became of a batch.
+pub(crate) struct Appended {
+    pub ids: Range<u32>,
+    /// The rows that got these ids: first position and length.
+    pub runs: Vec<(u32, u32)>,
+}
+
 /// A prefix of the store that does not change while the store grows. Cheap to make and to clone.
 #[derive(Clone)]
 pub struct VectorStoreSnapshot<S = Arc<ArrowFixedSizeListVectorStore>> {
@@ -200,6 +212,27 @@ where
     /// `u64::MAX` for an id that is not there.
     fn row_id(&self, id: u32) -> u64 {
         self.store.directory.row_id(id).unwrap_or(u64::MAX)
+    }
+
+    fn row_id_run(&self, id: u32) -> (u64, u32) {
+        let (row_id, rows) = self.store.directory.row_id_run(id).unwrap_or((u64::MAX, 1));
+        (row_id, rows.min(self.len.saturating_sub(id)).max(1))
+    }
+
+    fn visible_len(&self, max_row_id: u64) -> Option<usize> {
+        if !self.store.directory.ascends() {
+            return None;
+        }
+        let (mut low, mut high) = (0, self.len);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            if self.row_id(middle) <= max_row_id {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        Some(low as usize)
     }
 
     /// Empty for an id that is not there.

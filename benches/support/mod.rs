@@ -37,7 +37,7 @@ pub fn index(rows: usize, dim: usize, distance_type: DistanceType) -> HnswIndex 
 pub fn recall(index: &HnswIndex, queries: &[f32], ef: usize) -> f64 {
     let (mut found, mut wanted) = (0, 0);
     for query in queries.chunks_exact(index.dim()) {
-        let truth = index.search_exact(query, 10).unwrap();
+        let truth = index.search_exact(query, SearchParams::top(10)).unwrap();
         let hits = index.search(query, SearchParams::new(10, ef)).unwrap();
         found += hits.iter().filter(|hit| truth.iter().any(|t| t.id == hit.id)).count();
         wanted += truth.len();

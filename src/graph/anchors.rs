@@ -10,7 +10,7 @@
 //! So every node is reachable from the entry point, whatever selection prunes.
 
 use super::HnswGraph;
-use super::levels::mix;
+use crate::mix::mix;
 use crate::source::VectorSource;
 
 impl HnswGraph {

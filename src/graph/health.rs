@@ -65,8 +65,14 @@ impl fmt::Display for GraphHealth {
 impl HnswGraph {
     /// Walks the whole graph. Inserts wait meanwhile, searches do not.
     pub fn health(&self) -> GraphHealth {
+        self.health_below(usize::MAX)
+    }
+
+    /// The same for the nodes below `end`.
+    pub(crate) fn health_below(&self, end: usize) -> GraphHealth {
         let writer = self.lock_writer();
-        let view = self.watermarks.load();
+        let mut view = self.watermarks.load();
+        view.visible = view.visible.min(u32::try_from(end).unwrap_or(u32::MAX));
         let nodes = view.visible as usize;
         let mut health = GraphHealth {
             nodes,

@@ -178,8 +178,7 @@ impl HnswGraph {
         let highest = self.levels.target_level(id).min(entry.level);
         let mut way = Vec::with_capacity(entry.level - highest + 1);
         self.scratch.with(|scratch| {
-            let mut walk =
-                Walk { graph: self, source, query: &query, readable: older, overtaken: false, scratch };
+            let mut walk = Walk::new(self, source, &query, older, scratch);
             walk.descend(entry, highest, descent_width(self.params.ef_construction), |key| {
                 way.push(Nearest(key))
             });
@@ -232,8 +231,7 @@ impl HnswGraph {
         let ef = self.params.ef_construction;
         let mut candidates = vec![Vec::new(); highest + 1];
         self.scratch.with(|scratch| {
-            let mut walk =
-                Walk { graph: self, source, query: &query, readable: older, overtaken: false, scratch };
+            let mut walk = Walk::new(self, source, &query, older, scratch);
             for level in (0..=highest).rev() {
                 if level == 0 && older <= EXACT {
                     candidates[0] = walk.scan(older, ef);

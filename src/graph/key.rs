@@ -12,12 +12,7 @@ pub struct ScoredPoint {
 }
 
 impl ScoredPoint {
-    /// A word that orders as the points do: by distance, then by id.
-    pub(crate) fn key(self) -> u64 {
-        key(self.distance, self.id)
-    }
-
-    pub(crate) fn from_key(key: u64) -> Self {
+    pub(super) fn from_key(key: u64) -> Self {
         Self { id: id(key), distance: distance(key) }
     }
 }

@@ -1,5 +1,7 @@
 //! The level of a node: a pure function of the seed and the id.
 
+use crate::mix::mix;
+
 /// Levels no graph exceeds: with `m >= 4` a 64-bit hash distinguishes at most 32.
 pub(super) const MAX_LEVELS: usize = 33;
 
@@ -28,14 +30,6 @@ impl Levels {
         }
         level
     }
-}
-
-/// SplitMix64's finalizer (Steele, Lea, Flood 2014): every bit of `x` decides every bit of the result.
-pub(super) fn mix(x: u64) -> u64 {
-    let x = x.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let x = (x ^ x >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let x = (x ^ x >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-    x ^ x >> 31
 }
 
 #[cfg(test)]

@@ -34,6 +34,10 @@
 //! read (Algorithms 2 and 5); [`slots`] is the memory.
 
 mod anchors;
+mod compact;
+mod cursor;
+mod effort;
+mod exact;
 mod frozen;
 mod health;
 mod insert;
@@ -41,12 +45,16 @@ mod key;
 mod levels;
 mod parallel;
 mod parts;
+mod plan;
 mod pool;
 mod reverse;
+mod scope;
 mod scratch;
 mod search;
 mod select;
 mod slots;
+#[cfg(test)]
+mod slots_tests;
 mod visited;
 mod walk;
 mod watermarks;
@@ -60,12 +68,13 @@ use crate::error::{Error, Result};
 use crate::params::BuildParams;
 use crate::source::VectorSource;
 
+pub(crate) use cursor::Cursor;
 pub(crate) use frozen::Lists;
 pub use health::GraphHealth;
 pub use key::ScoredPoint;
 pub(crate) use parts::{GraphParts, UpperRow};
+pub use plan::{SearchPlan, SearchStats};
 pub use search::SearchResult;
-pub(crate) use search::check_query;
 
 use frozen::{Frozen, List};
 use levels::{Levels, MAX_LEVELS};

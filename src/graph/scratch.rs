@@ -19,6 +19,8 @@ pub(super) struct Scratch {
     /// For walks that pass through nodes they may not return, and for a large `ef`.
     pub candidates: BinaryHeap<Reverse<u64>>,
     pub results: BinaryHeap<u64>,
+    /// The nearest nodes met, whether or not they may be returned: for ranges of distances.
+    pub beam: BinaryHeap<u64>,
 }
 
 impl Scratch {
@@ -27,7 +29,7 @@ impl Scratch {
             + self.pool.resident_bytes()
             + self.ids.capacity() * size_of::<u32>()
             + self.distances.capacity() * size_of::<f32>()
-            + (self.candidates.capacity() + self.results.capacity()) * size_of::<u64>()
+            + (self.candidates.capacity() + self.results.capacity() + self.beam.capacity()) * size_of::<u64>()
     }
 }
 

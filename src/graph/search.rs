@@ -1,12 +1,19 @@
 //! Search (Algorithm 5): greedy descent to level 1, then a beam on level 0.
 
+use std::ops::Range;
+
 use super::HnswGraph;
-use super::key::{distance, id, key};
-use super::walk::{Walk, descent_width};
+use super::effort::Effort;
+use super::key::{ScoredPoint, distance, key};
+use super::plan::{self, SearchPlan, SearchStats};
+use super::scope::Scope;
+use super::walk::{Goal, Walk, descent_width};
+use super::watermarks::{Entry, View};
 use crate::distance::{DistanceType, PreparedQuery};
 use crate::error::{Error, Result};
 use crate::params::SearchParams;
 use crate::source::VectorSource;
+use crate::version::{IndexVersion, Versions};
 
 /// Up to this `ef` the beam is a sorted pool, beyond it two heaps.
 const POOL_EF: usize = 512;
@@ -25,74 +32,183 @@ pub struct SearchResult {
 impl HnswGraph {
     /// The `k` nearest rows to `query` that the walk meets, nearest first, ties by id.
     ///
-    /// Exactly `min(k, n)` rows, where `n` counts the nodes that are in the graph and below
-    /// `source.len()`: an older snapshot is answered as of then. Never waits for an insert.
+    /// Exactly `min(k, n)` rows, where `n` counts the nodes that are in the graph, below `source.len()` and admitted by
+    /// `params`: an older snapshot is answered as of then. Two options give no such promise: a range of
+    /// distances, and a limit that ended the search. Never waits for an insert.
     ///
     /// # Errors
     /// - [`Error::DimensionMismatch`] if `query` has another length than `source.dim()`,
     /// - [`Error::UnusableQuery`] if an element is NaN or infinite, or all are zero under cosine,
-    /// - [`Error::SourceMismatch`] if the source has another metric or dimension than the graph.
+    /// - [`Error::SourceMismatch`] if the source has another metric or dimension than the graph,
+    /// - [`Error::MaskLength`] if a mask by id does not have one bit for each id,
+    /// - [`Error::InvalidDistanceRange`] if the range is inverted or NaN.
     pub fn search<S: VectorSource + ?Sized>(
         &self,
         query: &[f32],
         params: SearchParams,
         source: &S,
     ) -> Result<Vec<SearchResult>> {
-        check_query(query, source)?;
-        self.check_metric(source)?;
+        self.search_with_stats(query, params, source).map(|(results, _)| results)
+    }
 
-        let view = self.watermarks.load();
+    /// [`search`](Self::search), and what it did.
+    ///
+    /// # Errors
+    /// As [`search`](Self::search).
+    pub fn search_with_stats<S: VectorSource + ?Sized>(
+        &self,
+        query: &[f32],
+        params: SearchParams,
+        source: &S,
+    ) -> Result<(Vec<SearchResult>, SearchStats)> {
+        self.search_version(query, &params, source, None)
+    }
+
+    /// The same without the rows that are dead.
+    pub(crate) fn search_version<S: VectorSource + ?Sized>(
+        &self,
+        query: &[f32],
+        params: &SearchParams,
+        source: &S,
+        dead: Option<(&Versions, IndexVersion)>,
+    ) -> Result<(Vec<SearchResult>, SearchStats)> {
+        let (view, scope) = self.view_of(query, params, source, dead)?;
+        let range = key_range(params)?;
         // After the others: at least what they need.
         let readable = self.readable(source);
-        let visible = view.visible.min(saturate(source.len())).min(readable);
-        let k = params.k.min(visible as usize);
-        let Some(entry) = view.entry.filter(|_| k > 0) else { return Ok(Vec::new()) };
+        let k = params.k.min(scope.visible() as usize);
+        let mut effort = Effort::limited(params);
+        let Some(entry) = view.entry.filter(|_| k > 0) else {
+            return Ok((Vec::new(), stats(SearchPlan::Graph, &effort)));
+        };
         let entry = if entry.id < readable { entry } else { self.entry_below(readable) };
-        let ef = params.ef.max(k);
+        let ef = params.ef.max(1);
 
         let query = PreparedQuery::new(query, source.distance_type());
-        let keys = self.scratch.with(|scratch| {
-            let mut walk = Walk { graph: self, source, query: &query, readable, overtaken: false, scratch };
-            let start = walk.descend(entry, 0, descent_width(ef), |_| ());
-            if visible == readable && ef <= POOL_EF {
-                match params.gamma {
-                    None => walk.beam_search(&[start], 0, ef),
-                    Some(gamma) => {
-                        walk.beam_search_until(&[start], 0, ef, |pool| match pool.keys().get(k - 1) {
-                            Some(&kth) => {
-                                let kth = distance(kth);
-                                key(kth + gamma * kth.abs(), u32::MAX)
-                            }
-                            None => u64::MAX,
-                        })
-                    }
-                }
-                let found = walk.scratch.pool.keys();
-                if found.len() >= k && !walk.overtaken {
-                    return found[..k].to_vec();
-                }
-            }
-            // More than the rows to return is on the way: unpublished nodes, or ones just published.
-            walk.start_through();
-            walk.beam_search_through(start, ef, &|id| id < visible);
-            if walk.scratch.results.len() < k {
-                // The walk ran out of nodes; from the entry point all of them can be reached.
-                let entry = walk.score(entry.id);
-                walk.beam_search_through(entry, ef, &|id| id < visible);
-            }
-            if walk.scratch.results.len() < k {
-                // All but those whose way leads through nodes past `readable`.
-                walk.scan_unvisited(visible, ef);
-            }
-            let mut keys: Vec<u64> = walk.scratch.results.drain().collect();
-            keys.sort_unstable();
-            keys.truncate(k);
-            keys
+        let (plan, keys) = self.scratch.with(|scratch| {
+            let mut walk = Walk::new(self, source, &query, readable, scratch);
+            std::mem::swap(&mut walk.effort, &mut effort);
+            let mut plan = SearchPlan::Graph;
+            let unfiltered = scope.is_everything() && scope.visible() == readable && range.is_none();
+            let keys = if unfiltered && ef.max(k) <= POOL_EF && self.beam(&mut walk, entry, k, params) {
+                walk.scratch.pool.keys()[..k].to_vec()
+            } else {
+                let goal = self.goal(&scope, (k, ef), range, unfiltered);
+                plan = self.search_through(&mut walk, entry, k, params, &goal);
+                let mut keys: Vec<u64> = walk.scratch.results.drain().collect();
+                keys.sort_unstable();
+                keys.truncate(k);
+                keys
+            };
+            std::mem::swap(&mut walk.effort, &mut effort);
+            (plan, keys)
         });
-        let result =
-            |key| SearchResult { id: id(key), row_id: source.row_id(id(key)), distance: distance(key) };
-        Ok(keys.into_iter().map(result).collect())
+        Ok((results(keys, source), stats(plan, &effort)))
     }
+
+    /// Checks a search and finds out what it may return.
+    pub(super) fn view_of<'a, S: VectorSource + ?Sized>(
+        &self,
+        query: &[f32],
+        params: &'a SearchParams,
+        source: &'a S,
+        dead: Option<(&'a Versions, IndexVersion)>,
+    ) -> Result<(View, Scope<'a, S>)> {
+        check_query(query, source)?;
+        self.check_metric(source)?;
+        let view = self.watermarks.load();
+        let end = params.version.map_or(usize::MAX, IndexVersion::vectors).min(source.len());
+        let visible = view.visible.min(saturate(end)).min(self.readable(source));
+        Ok((view, Scope::of(params, source, visible, dead)?))
+    }
+
+    /// Where every row met may be returned: a plain beam. False if it found less than there is, because the writer
+    /// was faster.
+    fn beam<S>(&self, walk: &mut Walk<'_, S>, entry: Entry, k: usize, params: &SearchParams) -> bool
+    where
+        S: VectorSource + ?Sized,
+    {
+        let ef = params.ef.max(k);
+        let start = walk.descend(entry, 0, descent_width(ef), |_| ());
+        match params.gamma {
+            None => walk.beam_search(&[start], 0, ef),
+            Some(gamma) => walk.beam_search_until(&[start], 0, ef, |pool| match pool.keys().get(k - 1) {
+                Some(&kth) => {
+                    let kth = distance(kth);
+                    key(kth + gamma * kth.abs(), u32::MAX)
+                }
+                None => u64::MAX,
+            }),
+        }
+        walk.scratch.pool.keys().len() >= k && (!walk.overtaken || !walk.effort.is_complete())
+    }
+
+    fn goal<'a, S: VectorSource + ?Sized>(
+        &self,
+        scope: &'a Scope<'a, S>,
+        (k, ef): (usize, usize),
+        range: Option<Range<u64>>,
+        unfiltered: bool,
+    ) -> Goal<'a, S> {
+        let matches = if unfiltered { u64::from(scope.visible()) } else { scope.estimate() };
+        let scan = if unfiltered { u64::MAX } else { plan::scan_cost(scope, matches) };
+        Goal { scope, results: ef.max(k), range: range.map(|range| (range, ef)), matches, scan }
+    }
+
+    /// Past rows that may not be returned, or straight to those that may; the results are in the scratch.
+    fn search_through<S: VectorSource + ?Sized>(
+        &self,
+        walk: &mut Walk<'_, S>,
+        entry: Entry,
+        k: usize,
+        params: &SearchParams,
+        goal: &Goal<'_, S>,
+    ) -> SearchPlan {
+        let ef = params.ef.max(1);
+        let passing = goal.scan < u64::MAX;
+        if passing && plan::starts_with_scan(goal, self.params.m) {
+            walk.start_through();
+            walk.scan_unvisited(goal);
+            return SearchPlan::Scan;
+        }
+        let start = walk.descend(entry, 0, descent_width(ef.max(k)), |_| ());
+        walk.start_through();
+        let mut arrived = walk.beam_search_through(start, goal);
+        if arrived && walk.scratch.results.len() < k && goal.range.is_none() && walk.effort.is_complete() {
+            // The walk ran out of nodes; from the entry point all of them can be reached.
+            let entry = walk.score(entry.id);
+            arrived = walk.beam_search_through(entry, goal);
+        }
+        let short = walk.scratch.results.len() < k && goal.range.is_none();
+        if (!arrived || short) && walk.effort.is_complete() {
+            // Too dear, or all but those whose way leads through nodes past `readable`.
+            walk.scan_unvisited(goal);
+            return if arrived { SearchPlan::FilteredGraph } else { SearchPlan::Scan };
+        }
+        if passing { SearchPlan::FilteredGraph } else { SearchPlan::Graph }
+    }
+}
+
+/// The keys of the distances that may be returned.
+pub(super) fn key_range(params: &SearchParams) -> Result<Option<Range<u64>>> {
+    let Some((lower, upper)) = params.distance_range else { return Ok(None) };
+    if lower.is_nan() || upper.is_nan() || lower > upper {
+        return Err(Error::InvalidDistanceRange { lower, upper });
+    }
+    Ok(Some(key(lower, 0)..key(upper, 0)))
+}
+
+/// The answer of keys.
+pub(super) fn results<S: VectorSource + ?Sized>(keys: Vec<u64>, source: &S) -> Vec<SearchResult> {
+    let result = |key| {
+        let ScoredPoint { id, distance } = ScoredPoint::from_key(key);
+        SearchResult { id, row_id: source.row_id(id), distance }
+    };
+    keys.into_iter().map(result).collect()
+}
+
+fn stats(plan: SearchPlan, effort: &Effort) -> SearchStats {
+    SearchStats { plan, distances: effort.distances, nodes: effort.nodes, complete: effort.is_complete() }
 }
 
 impl HnswGraph {

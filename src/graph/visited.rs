@@ -10,7 +10,10 @@ pub(super) struct Visited {
 impl Visited {
     /// Empties the set and makes room for ids below `len`.
     pub fn start(&mut self, len: usize) {
-        self.grow(len);
+        if self.stamps.len() < len {
+            // Anew, without a copy of what is of no use any more.
+            *self = Self { stamps: vec![0; with_headroom(len)], epoch: 0 };
+        }
         self.epoch = self.epoch.wrapping_add(1);
         if self.epoch == 0 {
             self.stamps.fill(0);
@@ -21,9 +24,8 @@ impl Visited {
     /// Makes room for ids below `len`, keeping the set.
     pub fn grow(&mut self, len: usize) {
         if self.stamps.len() < len {
-            // A little ahead, so that a growing graph does not reallocate for every search. Epoch 0
-            // is never current.
-            self.stamps.resize(len + len / 8, 0);
+            // Epoch 0 is never current.
+            self.stamps.resize(with_headroom(len), 0);
         }
     }
 
@@ -37,6 +39,11 @@ impl Visited {
     pub fn resident_bytes(&self) -> usize {
         self.stamps.capacity()
     }
+}
+
+/// A little ahead, so that a growing graph does not reallocate for every search.
+fn with_headroom(len: usize) -> usize {
+    len + len / 8
 }
 
 #[cfg(test)]

@@ -4,10 +4,14 @@
 //! copied out and the unvisited ids are kept, then all of them are scored in one call.
 
 use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::ops::Range;
 
+use super::effort::Effort;
 use super::frozen::List;
 use super::key::{distance, id, key};
 use super::pool::Pool;
+use super::scope::Scope;
 use super::scratch::Scratch;
 use super::slots::NONE;
 use super::{HnswGraph, watermarks::Entry};
@@ -16,6 +20,9 @@ use crate::source::VectorSource;
 
 /// Levels, from the top, that [`Walk::descend`] searches with a beam.
 const WIDE_LEVELS: usize = 3;
+
+/// Rows scored at a time in a scan.
+const SCAN_BLOCK: usize = 256;
 
 /// Width of that beam, for a beam of `ef` on level 0.
 pub(super) fn descent_width(ef: usize) -> usize {
@@ -31,12 +38,55 @@ pub(super) struct Walk<'a, S: ?Sized> {
     pub readable: u32,
     /// Whether a list named an id past `readable`: the writer published while this walk was on.
     pub overtaken: bool,
+    pub effort: Effort,
     pub scratch: &'a mut Scratch,
 }
 
-impl<S: VectorSource + ?Sized> Walk<'_, S> {
+/// What a walk through nodes that may not be returned is after.
+pub(super) struct Goal<'a, S: ?Sized> {
+    pub scope: &'a Scope<'a, S>,
+    /// Results kept.
+    pub results: usize,
+    /// Keys that are results, and how many of the nearest nodes are expanded whatever their key, so that the
+    /// walk gets there.
+    pub range: Option<(Range<u64>, usize)>,
+    /// About how many nodes are in the scope.
+    pub matches: u64,
+    /// What a scan of the scope costs, in distances of a walk. A walk that is not on its way to be cheaper
+    /// gives up.
+    pub scan: u64,
+}
+
+impl<S: ?Sized> Goal<'_, S> {
+    /// Whether a walk that has computed so many distances and found so many results shall give up: it costs as
+    /// much as a scan already, or a tenth of one and will at this rate.
+    fn is_hopeless(&self, distances: u64, found: usize) -> bool {
+        if distances >= self.scan {
+            return true;
+        }
+        let (found, wanted) = (found as f64, self.results as f64);
+        self.range.is_none()
+            && distances >= self.scan / 10
+            && found < wanted
+            && found * (self.scan as f64) < wanted * distances as f64
+    }
+}
+
+impl<'a, S: VectorSource + ?Sized> Walk<'a, S> {
+    /// A walk among the ids below `readable`, without limits.
+    pub fn new(
+        graph: &'a HnswGraph,
+        source: &'a S,
+        query: &'a PreparedQuery<'a>,
+        readable: u32,
+        scratch: &'a mut Scratch,
+    ) -> Self {
+        Self { graph, source, query, readable, overtaken: false, effort: Effort::unlimited(), scratch }
+    }
+
     /// The key of one node.
     pub fn score(&mut self, id: u32) -> u64 {
+        self.effort.distances += 1;
         let mut out = [0.0];
         self.source.distances_to(self.query, &[id], &mut out);
         key(out[0], id)
@@ -69,7 +119,7 @@ impl<S: VectorSource + ?Sized> Walk<'_, S> {
         loop {
             let before = nearest;
             self.collect_unvisited(self.graph.neighbors(level, id(nearest)));
-            self.source.distances_to(self.query, &self.scratch.ids, &mut self.scratch.distances);
+            self.score_collected();
             for (&id, &distance) in self.scratch.ids.iter().zip(&self.scratch.distances) {
                 nearest = nearest.min(key(distance, id));
             }
@@ -104,14 +154,14 @@ impl<S: VectorSource + ?Sized> Walk<'_, S> {
         }
         while let Some(nearest) = self.scratch.pool.expand_next() {
             let limit = limit(&self.scratch.pool);
-            if nearest > limit {
+            if nearest > limit || self.effort.is_spent() {
                 break;
             }
             self.collect_unvisited(self.graph.neighbors(level, id(nearest)));
             if let Some(next) = self.scratch.pool.peek_next() {
                 self.graph.neighbors(level, id(next)).prefetch();
             }
-            self.source.distances_to(self.query, &self.scratch.ids, &mut self.scratch.distances);
+            self.score_collected();
             let Scratch { pool, ids, distances, .. } = &mut *self.scratch;
             // The nearest is likely to be the next one expanded: its list is fetched meanwhile.
             let keys = ids.iter().zip(distances.iter()).map(|(&id, &distance)| key(distance, id));
@@ -126,76 +176,131 @@ impl<S: VectorSource + ?Sized> Walk<'_, S> {
         }
     }
 
+    /// Scores the ids that were collected.
+    #[inline(always)]
+    fn score_collected(&mut self) {
+        self.effort.nodes += 1;
+        self.effort.distances += self.scratch.ids.len() as u64;
+        self.source.distances_to(self.query, &self.scratch.ids, &mut self.scratch.distances);
+    }
+
     /// Begins a [`beam_search_through`](Self::beam_search_through).
     pub fn start_through(&mut self) {
         self.scratch.visited.start(self.readable as usize);
         self.scratch.candidates.clear();
         self.scratch.results.clear();
+        self.scratch.beam.clear();
     }
 
     /// Beam search on level 0 that walks through nodes it may not return: they lead on, but they
-    /// take no place among the `ef` results. Goes on from what the scratch holds.
-    pub fn beam_search_through(&mut self, start: u64, ef: usize, returnable: &impl Fn(u32) -> bool) {
+    /// take no place among the results. Goes on from what the scratch holds; false if it gave up.
+    pub fn beam_search_through(&mut self, start: u64, goal: &Goal<'_, S>) -> bool {
         if !self.scratch.visited.insert(id(start)) {
-            return;
+            return true;
         }
-        self.offer(start, ef, returnable);
+        self.offer(start, goal);
         while let Some(Reverse(nearest)) = self.scratch.candidates.pop() {
-            if self.scratch.results.len() >= ef
-                && self.scratch.results.peek().is_some_and(|&worst| nearest > worst)
-            {
+            if nearest > self.bound(goal) || self.effort.is_spent() {
                 break;
             }
-            self.collect_following(self.graph.neighbors(0, id(nearest)));
-            self.source.distances_to(self.query, &self.scratch.ids, &mut self.scratch.distances);
-            for at in 0..self.scratch.ids.len() {
-                self.offer(key(self.scratch.distances[at], self.scratch.ids[at]), ef, returnable);
+            if goal.is_hopeless(self.effort.distances, self.scratch.results.len()) {
+                return false;
             }
+            self.collect_following(self.graph.neighbors(0, id(nearest)));
+            self.score_collected();
+            for at in 0..self.scratch.ids.len() {
+                self.offer(key(self.scratch.distances[at], self.scratch.ids[at]), goal);
+            }
+        }
+        true
+    }
+
+    /// The neighbors of a node on level 0 that were not met before.
+    pub fn expand(&mut self, node: u32) -> Vec<u64> {
+        self.collect_following(self.graph.neighbors(0, node));
+        self.score_collected();
+        self.scratch.ids.iter().zip(&self.scratch.distances).map(|(&id, &d)| key(d, id)).collect()
+    }
+
+    /// The key that a node must be below to be of use.
+    fn bound(&self, goal: &Goal<'_, S>) -> u64 {
+        let worst = |heap: &BinaryHeap<u64>, capacity| match heap.peek() {
+            Some(&worst) if heap.len() >= capacity => worst,
+            _ => u64::MAX,
+        };
+        let bound = worst(&self.scratch.results, goal.results);
+        match &goal.range {
+            Some((range, beam)) => bound.min(range.end).max(worst(&self.scratch.beam, *beam)),
+            None => bound,
         }
     }
 
-    fn offer(&mut self, key: u64, ef: usize, returnable: &impl Fn(u32) -> bool) {
-        let Scratch { candidates, results, .. } = &mut *self.scratch;
-        if results.len() >= ef && results.peek().is_some_and(|&worst| key >= worst) {
+    fn offer(&mut self, key: u64, goal: &Goal<'_, S>) {
+        if key >= self.bound(goal) {
             return;
         }
-        candidates.push(Reverse(key));
-        if returnable(id(key)) {
-            results.push(key);
-            if results.len() > ef {
-                results.pop();
+        self.scratch.candidates.push(Reverse(key));
+        if let Some((range, beam)) = &goal.range {
+            self.scratch.beam.push(key);
+            if self.scratch.beam.len() > *beam {
+                self.scratch.beam.pop();
             }
+            if !range.contains(&key) {
+                return;
+            }
+        }
+        if goal.scope.admits(id(key)) {
+            self.keep(key, goal.results);
         }
     }
 
-    /// Scores every id below `end` that the walk has not met: what no beam can guarantee to find.
-    pub fn scan_unvisited(&mut self, end: u32, k: usize) {
-        let mut next = 0;
-        while next < end {
-            self.scratch.ids.clear();
-            while next < end && self.scratch.ids.len() < 256 {
-                if self.scratch.visited.insert(next) {
-                    self.scratch.ids.push(next);
-                }
-                next += 1;
+    fn keep(&mut self, key: u64, capacity: usize) {
+        self.scratch.results.push(key);
+        if self.scratch.results.len() > capacity {
+            self.scratch.results.pop();
+        }
+    }
+
+    /// Scores all nodes of a scope that the walk has not met: what no beam can guarantee to find.
+    pub fn scan_unvisited(&mut self, goal: &Goal<'_, S>) {
+        self.scratch.visited.grow(goal.scope.visible() as usize);
+        self.scratch.ids.clear();
+        goal.scope.for_each(0..goal.scope.visible(), |id| {
+            if self.scratch.visited.insert(id) {
+                self.scratch.ids.push(id);
             }
-            self.scratch.distances.resize(self.scratch.ids.len(), 0.0);
-            self.source.distances_to(self.query, &self.scratch.ids, &mut self.scratch.distances);
-            for at in 0..self.scratch.ids.len() {
-                self.scratch.results.push(key(self.scratch.distances[at], self.scratch.ids[at]));
-                if self.scratch.results.len() > k {
-                    self.scratch.results.pop();
-                }
+            self.scratch.ids.len() < SCAN_BLOCK || {
+                self.keep_collected(goal);
+                !self.effort.is_spent()
+            }
+        });
+        if !self.effort.is_spent() {
+            self.keep_collected(goal);
+        }
+    }
+
+    /// Scores the ids that were collected in a scan, and keeps the best.
+    fn keep_collected(&mut self, goal: &Goal<'_, S>) {
+        self.scratch.distances.resize(self.scratch.ids.len(), 0.0);
+        self.effort.distances += self.scratch.ids.len() as u64;
+        self.source.distances_to(self.query, &self.scratch.ids, &mut self.scratch.distances);
+        for at in 0..self.scratch.ids.len() {
+            let key = key(self.scratch.distances[at], self.scratch.ids[at]);
+            if goal.range.as_ref().is_none_or(|(range, _)| range.contains(&key)) {
+                self.keep(key, goal.results);
             }
         }
+        self.scratch.ids.clear();
     }
 
     /// The nearest `ef` of all ids below `end`, nearest first.
     pub fn scan(&mut self, end: u32, ef: usize) -> Vec<u64> {
-        self.start_through();
-        self.scan_unvisited(end, ef);
-        let mut keys: Vec<u64> = self.scratch.results.drain().collect();
+        let ids: Vec<u32> = (0..end).collect();
+        let mut distances = vec![0.0; ids.len()];
+        self.source.distances_to(self.query, &ids, &mut distances);
+        let mut keys: Vec<u64> = ids.iter().zip(&distances).map(|(&id, &d)| key(d, id)).collect();
         keys.sort_unstable();
+        keys.truncate(ef);
         keys
     }
 
@@ -223,17 +328,17 @@ impl<S: VectorSource + ?Sized> Walk<'_, S> {
     /// an id past `readable` was stored after a `ready` that covers it.
     fn collect_following(&mut self, list: List<'_>) {
         self.collect_unvisited(list);
-        if self.overtaken {
-            self.overtaken = false;
+        while std::mem::take(&mut self.overtaken) {
             let readable = self.graph.readable(self.source);
-            if readable > self.readable {
-                self.readable = readable;
-                self.scratch.visited.grow(readable as usize);
-                let met = std::mem::take(&mut self.scratch.ids);
-                self.collect_unvisited(list);
-                self.scratch.ids.extend(met);
-                self.scratch.distances.resize(self.scratch.ids.len(), 0.0);
+            if readable <= self.readable {
+                break;
             }
+            self.readable = readable;
+            self.scratch.visited.grow(readable as usize);
+            let met = std::mem::take(&mut self.scratch.ids);
+            self.collect_unvisited(list);
+            self.scratch.ids.extend(met);
+            self.scratch.distances.resize(self.scratch.ids.len(), 0.0);
         }
     }
 }

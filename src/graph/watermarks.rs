@@ -3,7 +3,7 @@
 //! One writer, any number of readers that never wait. `super` states the protocol; this file is
 //! all of its atomics that are not Relaxed.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use crate::sync::{AtomicU32, AtomicU64, Ordering};
 
 /// What a reader works with: loaded once, in the order `visible`, `entry`, `ready`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

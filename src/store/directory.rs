@@ -19,25 +19,19 @@
 use std::ptr::null_mut;
 use std::slice;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
 use arrow_buffer::ScalarBuffer;
 
+use super::row_ids::RowIds;
 use crate::chunked::Chunked;
 
 const BLOCK: u32 = 256;
 /// `split` of a block whose ids are in its table.
 const TABLE: u32 = u32::MAX;
 
-/// What the caller calls the rows of one batch.
-pub(super) enum RowIds {
-    /// Consecutive, from this one on.
-    From(u64),
-    /// One each.
-    Each(ScalarBuffer<u64>),
-}
-
 /// One appended batch, in the caller's buffers.
+#[derive(Clone)]
 pub(super) struct Batch {
     /// Element `position * dim` is the first of the row at `position`.
     pub values: ScalarBuffer<f32>,
@@ -98,6 +92,8 @@ pub(super) struct Directory {
     /// Written by the writer only.
     batch_count: AtomicU32,
     tables: AtomicU32,
+    /// Whether every row id is above those of the ids before it.
+    ascends: AtomicBool,
     /// Ids below this are complete. Stored with Release by the writer, loaded with Acquire by readers.
     committed: AtomicU32,
 }
@@ -111,6 +107,7 @@ impl Directory {
             batches: Chunked::new(),
             batch_count: AtomicU32::new(0),
             tables: AtomicU32::new(0),
+            ascends: AtomicBool::new(true),
             committed: AtomicU32::new(0),
         }
     }
@@ -158,6 +155,12 @@ impl Directory {
 
     /// The row id of `id`.
     pub fn row_id(&self, id: u32) -> Option<u64> {
+        let (batch, position) = self.place_of(id)?;
+        Some(self.batches.get(batch)?.get()?.row_ids.get(position as usize))
+    }
+
+    /// Batch number and position of `id`.
+    fn place_of(&self, id: u32) -> Option<(u32, u32)> {
         if id >= self.committed() {
             return None;
         }
@@ -168,17 +171,64 @@ impl Directory {
             split if at < split => places.first.load(Ordering::Relaxed) + u64::from(at),
             split => places.second.load(Ordering::Relaxed) + u64::from(at - split),
         };
-        let (batch, position) = (self.batches.get((place >> 32) as u32)?.get()?, place as u32);
-        match &batch.row_ids {
-            RowIds::From(start) => start.checked_add(u64::from(position)),
-            RowIds::Each(row_ids) => row_ids.get(position as usize).copied(),
+        Some(((place >> 32) as u32, place as u32))
+    }
+
+    /// A directory of the given ids alone, ascending, in their order.
+    pub fn retain(&self, ids: &[u32]) -> Self {
+        let kept = Self::new(self.dim);
+        let places: Vec<(u32, u32)> = ids.iter().filter_map(|&id| self.place_of(id)).collect();
+        for places in places.chunk_by(|a, b| a.0 == b.0) {
+            let runs: Vec<(u32, u32)> = places
+                .chunk_by(|a, b| a.1.checked_add(1) == Some(b.1))
+                .map(|run| (run[0].1, run.len() as u32))
+                .collect();
+            if let Some(batch) = self.batches.get(places[0].0).and_then(OnceLock::get) {
+                kept.append(batch.clone(), &runs);
+            }
         }
+        kept
+    }
+
+    /// The row id of `id`, and how many ids from it on count up with their row ids.
+    pub fn row_id_run(&self, id: u32) -> Option<(u64, u32)> {
+        let committed = self.committed();
+        if id >= committed {
+            return None;
+        }
+        let (split, at) = (self.blocks.get(id / BLOCK)?.split.load(Ordering::Acquire), id % BLOCK);
+        let places = self.places.get(id / BLOCK)?;
+        let (place, end) = match split {
+            TABLE => (places.table.get()?.places.get(at as usize)?.load(Ordering::Relaxed), at + 1),
+            split if at < split => (places.first.load(Ordering::Relaxed) + u64::from(at), split),
+            split => (places.second.load(Ordering::Relaxed) + u64::from(at - split), BLOCK),
+        };
+        let (batch, position) = (self.batches.get((place >> 32) as u32)?.get()?, place as u32 as usize);
+        // Ids past `committed` may be in another batch than this block says now.
+        let rows = (end - at).min(committed - id) as usize;
+        Some((batch.row_ids.get(position), batch.row_ids.run(position, rows) as u32))
+    }
+
+    /// Whether row ids ascend with ids, for all ids that are committed.
+    pub fn ascends(&self) -> bool {
+        // Stored before the `committed` that the caller loaded.
+        self.ascends.load(Ordering::Relaxed)
     }
 
     /// Gives the ids from `committed` on to the rows of `runs` (first position, length). Single writer.
     pub fn append(&self, batch: Batch, runs: &[(u32, u32)]) {
         let number = self.batch_count.load(Ordering::Relaxed);
         let mut next = self.committed.load(Ordering::Relaxed);
+        let mut last = next.checked_sub(1).and_then(|id| self.row_id(id));
+        for &(position, rows) in runs {
+            let first = batch.row_ids.get(position as usize);
+            if last.is_some_and(|last| last >= first)
+                || !batch.row_ids.ascend(position as usize, rows as usize)
+            {
+                self.ascends.store(false, Ordering::Relaxed);
+            }
+            last = Some(batch.row_ids.get((position + rows - 1) as usize));
+        }
         for &(mut position, mut rows) in runs {
             while rows > 0 {
                 let take = rows.min(BLOCK - next % BLOCK);

@@ -163,7 +163,7 @@ proptest! {
             }
             if with_row_ids {
                 assert_eq!(store.append_batch_with_row_ids(Arc::new(array.clone()), &given).unwrap(), range);
-                assert_eq!(index.append_with_row_ids(&array, &given).unwrap(), range);
+                assert_eq!(index.append(&array, &given).unwrap(), range);
             } else {
                 assert_eq!(store.append_batch(Arc::new(array.clone()), start).unwrap(), range);
                 assert_eq!(index.append(&array, start).unwrap(), range);
@@ -184,7 +184,7 @@ proptest! {
             let all = expected.len();
             let found = index.search(query, SearchParams::new(all + 1, all)).unwrap();
             assert_eq!(found.len(), all);
-            assert_eq!(found, index.search_exact(query, all).unwrap());
+            assert_eq!(found, index.search_exact(query, SearchParams::top(all)).unwrap());
             assert!(found.iter().all(|r| r.row_id == expected[r.id as usize].0));
         }
     }
@@ -201,11 +201,11 @@ fn batches_without_a_usable_row_get_no_ids() {
     let good = uniform(30, 4, 1);
     for len in [0, 30, 60] {
         for bad in [&nulls, &nan, &infinite, &zero, &nulls.slice(3, 0)] {
-            assert_eq!(index.append(bad, 0).unwrap(), len..len);
+            assert_eq!(index.append_unique(bad, 0).unwrap(), len..len);
         }
         assert_eq!((index.len(), index.is_empty()), (len as usize, len == 0));
         assert_eq!(index.search(good.row(0), SearchParams::new(100, 10)).unwrap().len(), len as usize);
-        assert_eq!(index.append(&good.array(), 0).unwrap(), len..len + 30);
+        assert_eq!(index.append_unique(&good.array(), 0).unwrap(), len..len + 30);
     }
     assert_eq!(index.skipped(), SkippedRows { null: 30, null_element: 0, non_finite: 60, zero_norm: 30 });
     assert_eq!(index.skipped().total(), 120);

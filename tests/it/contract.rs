@@ -144,13 +144,13 @@ fn edges_of_k_and_ef() {
     let query = uniform(1, 6, 10).values;
     let empty = HnswIndex::try_new(6, DistanceType::L2, BuildParams::default()).unwrap();
     assert!(empty.search(&query, SearchParams::new(10, 50)).unwrap().is_empty());
-    assert!(empty.search_exact(&query, 10).unwrap().is_empty());
+    assert!(empty.search_exact(&query, SearchParams::top(10)).unwrap().is_empty());
     let health = empty.health();
     assert_eq!((health.nodes, health.reachable, health.edges, health.entry_point), (0, 0, 0, None));
     assert!(health.is_healthy(), "{health}");
 
     let index = build(&rows, DistanceType::L2, &BuildParams::default(), 7);
-    let all = index.search_exact(&query, 50).unwrap();
+    let all = index.search_exact(&query, SearchParams::top(50)).unwrap();
     for ef in [0, 1, 50, 1_000, usize::MAX] {
         assert!(index.search(&query, SearchParams::new(0, ef)).unwrap().is_empty());
         for k in [50, 51, 1_000_000, usize::MAX] {
@@ -163,8 +163,8 @@ fn edges_of_k_and_ef() {
         assert_eq!(low, raised, "ef below k = {k} is k");
         assert_eq!(low.len(), k);
     }
-    assert!(index.search_exact(&query, 0).unwrap().is_empty());
-    assert_eq!(index.search_exact(&query, usize::MAX).unwrap(), all);
+    assert!(index.search_exact(&query, SearchParams::top(0)).unwrap().is_empty());
+    assert_eq!(index.search_exact(&query, SearchParams::top(usize::MAX)).unwrap(), all);
 }
 
 fn shared_index() -> &'static HnswIndex {
@@ -220,7 +220,7 @@ fn asking_for_all_rows_gives_all_rows_of_every_shape() {
                 let all = index.search(query, SearchParams::new(n, n)).unwrap();
                 assert_sorted(&all, &case);
                 assert_eq!(all.len(), n, "{case}");
-                assert_eq!(all, index.search_exact(query, n).unwrap(), "{case}");
+                assert_eq!(all, index.search_exact(query, SearchParams::top(n)).unwrap(), "{case}");
                 let half = n.div_ceil(2);
                 assert_eq!(index.search(query, SearchParams::new(half, 1)).unwrap().len(), half, "{case}");
                 assert_eq!(
@@ -239,7 +239,7 @@ fn the_exact_scan_agrees_with_f64() {
         let rows = clustered(1_200, 21, 64, 14).0;
         let index = build(&rows, distance_type, &BuildParams::default(), 1_200);
         for query in clustered(10, 21, 64, 15).0.iter() {
-            let results = index.search_exact(query, 1_200).unwrap();
+            let results = index.search_exact(query, SearchParams::top(1_200)).unwrap();
             assert_eq!(results.len(), 1_200);
             assert_sorted(&results, "exact");
             for result in results {
@@ -294,13 +294,13 @@ fn distance_types_have_names() {
     assert!(DistanceType::try_from(lance_linalg::distance::DistanceType::Hamming).is_err());
 }
 
-/// Row ids are the caller's: any, in any order, also twice.
+/// Row ids are the caller's: any, in any order, also twice if the caller says so.
 #[test]
 fn row_ids_are_the_callers() {
     let rows = Rows { dim: 2, values: vec![0.0, 0.0, 1.0, 0.0, 2.0, 0.0, 3.0, 0.0] };
     let index = HnswIndex::try_new(2, DistanceType::L2, BuildParams::default()).unwrap();
     let given = arrow_array::UInt64Array::from(vec![u64::MAX, 0, 7, 7]);
-    assert_eq!(index.append_with_row_ids(&rows.array(), &given).unwrap(), 0..4);
+    assert_eq!(index.append_unique(&rows.array(), &given).unwrap(), 0..4);
     assert_eq!(index.append(&rows.array(), 1 << 40).unwrap(), 4..8);
     let results = index.search(&[0.0, 0.0], SearchParams::new(8, 8)).unwrap();
     let found: Vec<(u32, u64)> = results.iter().map(|r| (r.id, r.row_id)).collect();

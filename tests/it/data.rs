@@ -304,3 +304,55 @@ pub fn recall(
     }
     hits as f64 / (queries.len() * k) as f64
 }
+
+/// Distances of `query` to all rows.
+pub fn exact_distances(rows: &Rows, distance_type: DistanceType, query: &[f32]) -> Vec<f64> {
+    rows.iter().map(|row| exact_distance(distance_type, query, row)).collect()
+}
+
+/// The distance up to which a row counts as one of the `k` nearest, with room for rounding. Reorders.
+pub fn limit(distances: &mut [f64], k: usize) -> f64 {
+    let (_, kth, _) = distances.select_nth_unstable_by(k - 1, f64::total_cmp);
+    *kth + kth.abs() * 1e-6 + 1e-9
+}
+
+/// Recall over many answers, each of which has to be complete.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Tally {
+    hits: usize,
+    wanted: usize,
+}
+
+impl Tally {
+    /// Counts an answer for the `k` nearest of the rows that qualify. Rows are named by their position in
+    /// `distances`. Panics unless the answer is `min(k, n)` of the `n` rows that qualify, each once.
+    pub fn count(
+        &mut self,
+        distances: &[f64],
+        k: usize,
+        qualifies: impl Fn(usize) -> bool,
+        answer: impl IntoIterator<Item = u32>,
+        case: &str,
+    ) {
+        let answer: Vec<usize> = answer.into_iter().map(|row| row as usize).collect();
+        let mut left: Vec<f64> =
+            (0..distances.len()).filter(|&row| qualifies(row)).map(|row| distances[row]).collect();
+        let wanted = k.min(left.len());
+        assert_eq!(answer.len(), wanted, "{case}: rows for k = {k}, where {} qualify", left.len());
+        let intruder = answer.iter().find(|&&row| !qualifies(row));
+        assert!(intruder.is_none(), "{case}: row {intruder:?} does not qualify");
+        let mut different = answer.clone();
+        different.sort_unstable();
+        different.dedup();
+        assert_eq!(different.len(), wanted, "{case}: a row came twice");
+        if wanted > 0 {
+            let limit = limit(&mut left, wanted);
+            self.hits += answer.iter().filter(|&&row| distances[row] <= limit).count();
+            self.wanted += wanted;
+        }
+    }
+
+    pub fn recall(&self) -> f64 {
+        if self.wanted == 0 { 1.0 } else { self.hits as f64 / self.wanted as f64 }
+    }
+}

@@ -134,7 +134,7 @@ fn a_search_reports_the_distances_of_its_source() {
             let case = format!("{distance_type}, dim {dim}");
             for (way, results) in [
                 ("graph", index.search(&query, SearchParams::new(200, 200)).unwrap()),
-                ("exact", index.search_exact(&query, 200).unwrap()),
+                ("exact", index.search_exact(&query, SearchParams::top(200)).unwrap()),
             ] {
                 assert_eq!(results.len(), 200, "{case}, {way}");
                 assert_sorted(&results, &case);
@@ -161,7 +161,7 @@ fn copies_are_at_the_same_distance_wherever_they_lie() {
             let query = uniform(1, dim, 5).values;
             for results in [
                 index.search(&query, SearchParams::new(300, 300)).unwrap(),
-                index.search_exact(&query, 300).unwrap(),
+                index.search_exact(&query, SearchParams::top(300)).unwrap(),
             ] {
                 assert!(
                     results.iter().map(|r| r.id).eq(0..300),

@@ -71,10 +71,9 @@ fn appends_that_fail_change_nothing() {
             Ok(start) => {
                 (index.append(vectors, *start), store.append_batch(Arc::new(vectors.clone()), *start))
             }
-            Err(ids) => (
-                index.append_with_row_ids(vectors, ids),
-                store.append_batch_with_row_ids(Arc::new(vectors.clone()), ids),
-            ),
+            Err(ids) => {
+                (index.append(vectors, ids), store.append_batch_with_row_ids(Arc::new(vectors.clone()), ids))
+            }
         };
         let error = ours.unwrap_err();
         assert_eq!(error.to_string(), stores.unwrap_err().to_string());
@@ -129,7 +128,7 @@ fn queries_that_have_no_answer() {
         let errors = |query: &[f32]| -> [Error; 3] {
             [
                 index.search(query, SearchParams::new(5, 50)).unwrap_err(),
-                index.search_exact(query, 5).unwrap_err(),
+                index.search_exact(query, SearchParams::top(5)).unwrap_err(),
                 index.graph().search(query, SearchParams::new(5, 50), &snapshot).unwrap_err(),
             ]
         };
@@ -228,7 +227,10 @@ fn an_index_whose_graph_ran_ahead_refuses_to_append() {
     index.graph().insert_batch(20..30, &other.snapshot()).unwrap();
     let error = index.append(&rows.part(20..21).array(), 20).unwrap_err();
     assert_eq!(error.to_string(), "the vector source holds 20 vectors, 30 are needed");
-    assert_eq!((index.snapshot().len(), index.search_exact(rows.row(3), 40).unwrap().len()), (20, 20));
+    assert_eq!(
+        (index.snapshot().len(), index.search_exact(rows.row(3), SearchParams::top(40)).unwrap().len()),
+        (20, 20)
+    );
 }
 
 #[test]

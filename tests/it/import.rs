@@ -159,7 +159,7 @@ fn a_batch_that_is_only_poor_is_mended() {
             assert_eq!((health.nodes, health.reachable), (rows, rows), "{case}: {health}");
             let query = extra.row(0);
             let all = index.search(query, SearchParams::new(rows, rows)).unwrap();
-            assert_eq!(all, index.search_exact(query, rows).unwrap(), "{case}");
+            assert_eq!(all, index.search_exact(query, SearchParams::top(rows)).unwrap(), "{case}");
             if rows == 500 {
                 assert_eq!(index.append(&extra.array(), 500).unwrap(), 500..700, "{case}");
             }

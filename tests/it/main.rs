@@ -5,14 +5,25 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod arrow_input;
+mod bad_input;
+mod batch;
+mod budget;
+mod compaction;
 mod concurrency;
 mod contract;
+mod cursor;
 mod data;
+mod deletes;
 mod determinism;
 mod distance;
 mod errors;
 mod export;
+mod filters;
 mod hostile;
 mod import;
+mod model;
+mod ranges;
 mod reachability;
 mod recall;
+mod selectivity;
+mod visibility;

@@ -1,6 +1,6 @@
 //! The true neighbors of a query, and how many of them a search found.
 
-use pennon::{HnswIndex, SearchResult, VectorSource};
+use pennon::{HnswIndex, SearchParams, SearchResult, VectorSource};
 
 use crate::failure::Result;
 
@@ -19,7 +19,7 @@ pub struct Truth {
 impl Truth {
     /// The `k` nearest by an exact scan.
     pub fn exact(index: &HnswIndex, query: &[f32], k: usize) -> Result<Self> {
-        let nearest = index.search_exact(query, k)?;
+        let nearest = index.search_exact(query, SearchParams::top(k))?;
         let pairs = nearest.iter().map(|row| (row.id, row.distance));
         Ok(Self::new(pairs, nearest.len()))
     }

@@ -1,0 +1,172 @@
+//! Resumable search: the next nearest rows after those that were given out.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::ops::Range;
+
+use super::HnswGraph;
+use super::key::{id, key};
+use super::scope::Scope;
+use super::scratch::Scratch;
+use super::search::{SearchResult, key_range, results};
+use super::walk::{Walk, descent_width};
+use crate::distance::PreparedQuery;
+use crate::error::Result;
+use crate::mask::RowMask;
+use crate::params::SearchParams;
+use crate::source::VectorSource;
+use crate::version::{IndexVersion, Versions};
+
+/// A walk that stops when it has a page, and goes on from there.
+///
+/// Nodes met are either a candidate, to be expanded, or were; rows met that qualify are among the `ef` nearest
+/// that were not given out, or in the rest. A page is taken when no candidate is nearer than the `ef`-th.
+pub(crate) struct Cursor<'a, S> {
+    graph: &'a HnswGraph,
+    source: S,
+    dead: Option<(&'a Versions, IndexVersion)>,
+    query: Vec<f32>,
+    ef: usize,
+    mask: Option<RowMask>,
+    max_row_id: Option<u64>,
+    visible: u32,
+    range: Option<Range<u64>>,
+    scratch: Scratch,
+    readable: u32,
+    /// Rows to give out: the nearest, at most `ef` of them, and the rest.
+    nearest: BinaryHeap<u64>,
+    rest: BinaryHeap<Reverse<u64>>,
+    /// Whether the walk has ended, and what it did not meet was scanned.
+    exhausted: bool,
+}
+
+impl<'a, S: VectorSource> Cursor<'a, S> {
+    pub fn try_new(
+        graph: &'a HnswGraph,
+        query: &[f32],
+        params: SearchParams,
+        source: S,
+        dead: Option<(&'a Versions, IndexVersion)>,
+    ) -> Result<Self> {
+        let (view, scope) = graph.view_of(query, &params, &source, dead)?;
+        let range = key_range(&params)?;
+        let (visible, max_row_id) = (scope.visible(), scope.max_row_id());
+        let exhausted = visible == 0;
+        let readable = graph.readable(&source);
+        let mut cursor = Self {
+            graph,
+            source,
+            dead,
+            query: query.to_vec(),
+            ef: params.ef.max(1),
+            mask: params.mask,
+            max_row_id,
+            visible,
+            range,
+            scratch: Scratch::default(),
+            readable,
+            nearest: BinaryHeap::new(),
+            rest: BinaryHeap::new(),
+            exhausted,
+        };
+        if let Some(entry) = view.entry.filter(|_| !exhausted) {
+            let entry = if entry.id < readable { entry } else { graph.entry_below(readable) };
+            let ef = cursor.ef;
+            let start = cursor.walk(|walk, _| {
+                let start = walk.descend(entry, 0, descent_width(ef), |_| ());
+                let entry = walk.score(entry.id);
+                walk.start_through();
+                walk.scratch.visited.insert(id(start));
+                walk.scratch.visited.insert(id(entry));
+                [start, entry]
+            });
+            // The entry point as well: from there all nodes can be reached.
+            let starts = if start[0] == start[1] { &start[..1] } else { &start[..] };
+            cursor.meet(starts);
+        }
+        Ok(cursor)
+    }
+
+    /// The next `k` rows, nearest first.
+    pub fn next_k(&mut self, k: usize) -> Vec<SearchResult> {
+        let ef = self.ef.max(k);
+        self.refill(ef);
+        while !self.exhausted && k > 0 {
+            let Some(&Reverse(next)) = self.scratch.candidates.peek() else {
+                self.scan_rest();
+                break;
+            };
+            if self.nearest.len() >= ef && self.nearest.peek().is_some_and(|&worst| next > worst) {
+                break;
+            }
+            self.scratch.candidates.pop();
+            let met = self.walk(|walk, _| walk.expand(id(next)));
+            self.meet(&met);
+            self.refill(ef);
+        }
+        let mut keys = std::mem::take(&mut self.nearest).into_sorted_vec();
+        let later = keys.split_off(k.min(keys.len()));
+        self.rest.extend(later.into_iter().map(Reverse));
+        results(keys, &self.source)
+    }
+
+    /// Keeps the `ef` nearest apart.
+    fn refill(&mut self, ef: usize) {
+        while self.nearest.len() > ef {
+            self.rest.extend(self.nearest.pop().map(Reverse));
+        }
+        while let Some(&Reverse(next)) = self.rest.peek() {
+            if self.nearest.len() >= ef && self.nearest.peek().is_none_or(|&worst| next > worst) {
+                break;
+            }
+            self.rest.pop();
+            self.nearest.push(next);
+            if self.nearest.len() > ef {
+                self.rest.extend(self.nearest.pop().map(Reverse));
+            }
+        }
+    }
+
+    /// Nodes that were scored lead on, and are rows to give out if they qualify.
+    fn meet(&mut self, keys: &[u64]) {
+        let wanted = self
+            .walk(|_, scope| keys.iter().copied().filter(|&key| scope.admits(id(key))).collect::<Vec<u64>>());
+        self.scratch.candidates.extend(keys.iter().copied().map(Reverse));
+        let range = self.range.clone();
+        let in_range = wanted.into_iter().filter(|key| range.as_ref().is_none_or(|r| r.contains(key)));
+        self.rest.extend(in_range.map(Reverse));
+    }
+
+    /// What no walk leads to at the moment, for instance because the writer is at work there.
+    fn scan_rest(&mut self) {
+        let met = self.walk(|walk, scope| {
+            walk.scratch.visited.grow(scope.visible() as usize);
+            let mut ids = Vec::new();
+            scope.for_each(0..scope.visible(), |id| {
+                if walk.scratch.visited.insert(id) {
+                    ids.push(id);
+                }
+                true
+            });
+            let mut distances = vec![0.0; ids.len()];
+            walk.source.distances_to(walk.query, &ids, &mut distances);
+            ids.iter().zip(distances).map(|(&id, distance)| key(distance, id)).collect::<Vec<u64>>()
+        });
+        self.meet(&met);
+        self.scratch.candidates.clear();
+        self.exhausted = true;
+        let ef = self.ef.max(self.nearest.len() + self.rest.len());
+        self.refill(ef);
+    }
+
+    /// Runs a step of the walk.
+    fn walk<R>(&mut self, step: impl FnOnce(&mut Walk<'_, S>, &Scope<'_, S>) -> R) -> R {
+        let Self { graph, source, dead, query, mask, max_row_id, visible, scratch, readable, .. } = self;
+        let scope = Scope::new(&*source, *visible, *dead, *max_row_id, mask.as_ref());
+        let query = PreparedQuery::new(query, source.distance_type());
+        let mut walk = Walk::new(graph, source, &query, *readable, scratch);
+        let result = step(&mut walk, &scope);
+        *readable = walk.readable;
+        result
+    }
+}

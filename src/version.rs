@@ -1,0 +1,90 @@
+//! What a reader sees of an index that changes: a version, and the rows that are dead in it.
+//!
+//! A version is one word: vectors (high half) and deletes (low half), so that a change of both, an update, shows at
+//! one instant. Every delete has a number, counted from 1, and a dead vector holds the number of the delete that hid
+//! it: it is dead in the versions from that one on, and alive in those before.
+//!
+//! ```text
+//! writer, under a lock:  cell of the dead vector = number      Relaxed
+//!                        word = (vectors, deletes)             Release
+//! reader:                word                                  Acquire
+//!                        cell: 0 or above deletes is alive     Relaxed
+//! ```
+//! A cell that a reader's version covers was stored before the word it loaded; what it may see besides are later
+//! deletes, whose numbers are above its own.
+
+use std::sync::OnceLock;
+
+use crate::chunked::Chunked;
+use crate::sync::{AtomicU32, AtomicU64, Ordering};
+
+/// A state of an index, to search it as of then: [`SearchParams::version`](crate::SearchParams::version).
+/// It keeps nothing alive and costs nothing to hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct IndexVersion {
+    vectors: u32,
+    deletes: u32,
+}
+
+impl IndexVersion {
+    pub(crate) fn new(vectors: u32, deletes: u32) -> Self {
+        Self { vectors, deletes }
+    }
+
+    /// Vector ids given out: those of dead rows too.
+    pub fn vectors(self) -> usize {
+        self.vectors as usize
+    }
+
+    /// Rows deleted or replaced so far.
+    pub(crate) fn deletes(self) -> u32 {
+        self.deletes
+    }
+
+    /// Rows that are alive.
+    pub(crate) fn live(self) -> usize {
+        self.vectors.saturating_sub(self.deletes) as usize
+    }
+}
+
+/// The current version and the dead vectors of all versions.
+pub(crate) struct Versions {
+    word: AtomicU64,
+    /// Made by the first delete.
+    deleted_by: OnceLock<Chunked<AtomicU32>>,
+}
+
+impl Versions {
+    pub fn new() -> Self {
+        Self { word: AtomicU64::new(0), deleted_by: OnceLock::new() }
+    }
+
+    pub fn current(&self) -> IndexVersion {
+        // Pairs with `publish`: the cells of all deletes that the word counts were stored before.
+        let word = self.word.load(Ordering::Acquire);
+        IndexVersion { vectors: (word >> 32) as u32, deletes: word as u32 }
+    }
+
+    /// From now on searches see `version`. One writer at a time.
+    pub fn publish(&self, version: IndexVersion) {
+        let word = u64::from(version.vectors) << 32 | u64::from(version.deletes);
+        self.word.store(word, Ordering::Release);
+    }
+
+    /// Marks a vector dead from the delete of that number on. One writer at a time.
+    pub fn bury(&self, id: u32, number: u32) {
+        self.deleted_by.get_or_init(Chunked::new).get_or_grow(id).store(number, Ordering::Relaxed);
+    }
+
+    /// Whether a vector is dead in a version.
+    #[inline]
+    pub fn is_dead(&self, id: u32, version: IndexVersion) -> bool {
+        let cell = self.deleted_by.get().and_then(|cells| cells.get(id));
+        let number = cell.map_or(0, |cell| cell.load(Ordering::Relaxed));
+        number != 0 && number <= version.deletes
+    }
+
+    pub fn resident_bytes(&self) -> usize {
+        self.deleted_by.get().map_or(0, Chunked::resident_bytes)
+    }
+}

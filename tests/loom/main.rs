@@ -1,0 +1,194 @@
+//! The protocols between writers and readers, on loom: the library's own files, with loom's atomics below them.
+//!
+//! `publication` is about the graph's watermarks, `lists` about a neighbor list that changes while it is read,
+//! `updates` about versions. Each also runs its protocol with a fault, and fails if no execution shows it.
+#![allow(clippy::unwrap_used)]
+
+mod lists;
+mod publication;
+mod updates;
+
+#[allow(dead_code, reason = "the models call only what readers and writers share")]
+#[path = "../../src/graph/slots.rs"]
+mod slots;
+#[allow(dead_code, reason = "as above")]
+#[path = "../../src/version.rs"]
+mod version;
+#[allow(dead_code, reason = "as above")]
+#[path = "../../src/graph/watermarks.rs"]
+mod watermarks;
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use loom::model::Builder;
+
+use slots::Row;
+
+/// The library's `sync`, on loom.
+mod sync {
+    use std::cell::Cell;
+    pub(crate) use std::sync::atomic::Ordering;
+
+    /// So that a row of four slots has two lines: every atomic costs time in every execution.
+    pub(crate) const LANES: usize = 2;
+
+    thread_local! {
+        /// Whether all accesses are Relaxed, whatever they ask for. Loom runs the threads of a model on the one
+        /// thread that checks it, so this is the flag of one model and of no other test.
+        pub(crate) static RELAXED: Cell<bool> = const { Cell::new(false) };
+    }
+
+    fn effective(ordering: Ordering) -> Ordering {
+        if RELAXED.get() { Ordering::Relaxed } else { ordering }
+    }
+
+    macro_rules! atomic {
+        ($name:ident, $word:ty) => {
+            #[derive(Default)]
+            pub(crate) struct $name(loom::sync::atomic::$name);
+
+            impl $name {
+                pub fn new(word: $word) -> Self {
+                    Self(loom::sync::atomic::$name::new(word))
+                }
+
+                pub fn load(&self, ordering: Ordering) -> $word {
+                    self.0.load(effective(ordering))
+                }
+
+                pub fn store(&self, word: $word, ordering: Ordering) {
+                    self.0.store(word, effective(ordering));
+                }
+            }
+        };
+    }
+
+    atomic!(AtomicU32, u32);
+    atomic!(AtomicU64, u64);
+}
+
+/// The library's `chunked`, with one chunk of [`LEN`](chunked::LEN) elements. Loom does not know `OnceLock`: a model
+/// makes the chunk before its threads start.
+mod chunked {
+    use std::sync::OnceLock;
+
+    pub(crate) const LEN: usize = 4;
+
+    #[derive(Clone, Copy)]
+    pub(crate) struct Place {
+        pub chunk: usize,
+        pub offset: usize,
+        pub len: usize,
+    }
+
+    pub(crate) fn locate(index: u32) -> Place {
+        Place { chunk: index as usize / LEN, offset: index as usize % LEN, len: LEN }
+    }
+
+    pub(crate) type Directory<T> = Box<[OnceLock<Box<[T]>>]>;
+
+    pub(crate) fn empty_directory<T>() -> Directory<T> {
+        Box::new([OnceLock::new()])
+    }
+
+    pub(crate) struct Chunked<T>(OnceLock<Box<[T]>>);
+
+    impl<T: Default> Chunked<T> {
+        pub fn new() -> Self {
+            Self(OnceLock::new())
+        }
+
+        pub fn get(&self, index: u32) -> Option<&T> {
+            self.0.get()?.get(index as usize)
+        }
+
+        pub fn get_or_grow(&self, index: u32) -> &T {
+            &self.0.get_or_init(|| (0..LEN).map(|_| T::default()).collect())[index as usize]
+        }
+
+        pub fn resident_bytes(&self) -> usize {
+            0
+        }
+    }
+}
+
+/// The library's `prefetch`, without effect.
+mod prefetch {
+    pub(crate) fn prefetch<T>(_: &[T], _: usize) {}
+}
+
+/// How a model is run.
+///
+/// Loom answers a load with every store that the memory model allows, old ones included, and readers store nothing:
+/// whatever a reader can see, it can see after the writers are done. So executions without preemptions show
+/// everything about one writer. Preemptions show the same in other orders, and let two writers change places.
+#[derive(Clone, Copy)]
+struct Run {
+    preemptions: usize,
+    relaxed: bool,
+}
+
+impl Run {
+    const AS_WRITTEN: Self = Self { preemptions: 2, relaxed: false };
+    /// For what is broken otherwise than by its orderings.
+    const FAULTY: Self = Self { preemptions: 0, relaxed: false };
+    /// All orderings Relaxed.
+    const RELAXED: Self = Self { preemptions: 0, relaxed: true };
+}
+
+/// What one thread of a model does.
+type Role<S> = Arc<dyn Fn(&S) + Send + Sync>;
+
+fn role<S>(act: impl Fn(&S) + Send + Sync + 'static) -> Role<S> {
+    Arc::new(act)
+}
+
+/// All that `read` can return beside `writers`, in every execution.
+fn outcomes<S: 'static, T: Ord + Send + 'static>(
+    run: Run,
+    setup: impl Fn() -> S + Send + Sync + 'static,
+    writers: Vec<Role<S>>,
+    read: impl Fn(&S) -> T + Send + Sync + 'static,
+) -> BTreeSet<T> {
+    let found = Arc::new(Mutex::new(BTreeSet::new()));
+    let reader = {
+        let found = Arc::clone(&found);
+        role(move |shared: &S| {
+            let outcome = read(shared);
+            found.lock().unwrap().insert(outcome);
+        })
+    };
+    // Of the threads that can run, loom starts the first one first.
+    let roles: Vec<Role<S>> = writers.into_iter().chain([reader]).collect();
+    let executions = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&executions);
+
+    let mut builder = Builder::new();
+    builder.preemption_bound = Some(run.preemptions);
+    sync::RELAXED.set(run.relaxed);
+    builder.check(move || {
+        counter.fetch_add(1, Ordering::Relaxed);
+        let shared = Arc::new(setup());
+        for role in &roles {
+            let (role, shared) = (Arc::clone(role), Arc::clone(&shared));
+            loom::thread::spawn(move || role(&shared));
+        }
+    });
+    let found = std::mem::take(&mut *found.lock().unwrap());
+    println!("{} outcomes in {} executions", found.len(), executions.load(Ordering::Relaxed));
+    found
+}
+
+/// A list without distances.
+fn edges(ids: &[u32]) -> Vec<(u32, f32)> {
+    ids.iter().map(|&id| (id, 0.0)).collect()
+}
+
+/// The words of a row, in the order in which readers meet them.
+fn words(row: Row<'_>) -> Vec<u32> {
+    let mut words = Vec::new();
+    row.for_each(|word| words.push(word));
+    words
+}
