@@ -9,6 +9,7 @@ use super::HnswGraph;
 use super::key::key;
 use super::scope::Scope;
 use super::search::{SearchResult, key_range, results};
+use super::walk::keep_nearest;
 use crate::distance::PreparedQuery;
 use crate::error::Result;
 use crate::params::SearchParams;
@@ -70,10 +71,7 @@ fn nearest<S: VectorSource + ?Sized>(
         for (&id, &distance) in block.iter().zip(distances.iter()) {
             let key = key(distance, id);
             if range.is_none_or(|range| range.contains(&key)) {
-                nearest.push(key);
-                if nearest.len() > k {
-                    nearest.pop();
-                }
+                keep_nearest(&mut nearest, k, key);
             }
         }
         effort.distances += block.len() as u64;

@@ -1,12 +1,14 @@
 //! How a search goes about it: through the graph, or straight to the rows that qualify.
 //!
-//! A walk that passes through rows it may not return computes about `ef * m / p` distances where a part `p` of the
-//! rows may be returned; a scan computes one for each of these rows, and each costs about half as much, because
-//! there is nothing else to do. Estimates can be wrong, and rows near the query can be worse than average: a walk
-//! that falls behind what the scan would cost gives up ([`Goal`]), early enough to lose a tenth.
+//! A walk that passes through rows it may not return computes more distances the fewer rows it may: where a part `p`
+//! of the rows is in the scope, measured, about `ef * m * p^-0.7`. A scan computes one for each of these rows, and each
+//! costs about half as much, because there is nothing else to do.
+//!
+//! An estimate is an average: a mask can leave out just the rows near the query. So a walk gives up when it costs
+//! three times what was expected, or when it expands far fewer rows that may be returned than there are on average.
+//! What is lost then is little beside the scan.
 
 use super::scope::Scope;
-use super::walk::Goal;
 use crate::source::VectorSource;
 
 /// Which way a search went.
@@ -39,19 +41,72 @@ pub struct SearchStats {
 const SCAN_SPEED: u64 = 2;
 /// Tests of a row that cost as much as one distance of a walk.
 const TEST_SPEED: u64 = 8;
+/// Part of the cost of a scan after which a walk has to show that it will be cheaper.
+const TRIAL: u64 = 32;
+/// Rows to return that a walk should have expanded before it is judged by how many it did.
+const SIGNIFICANT: f64 = 6.0;
 
-/// What a scan of the scope costs, in distances of a walk.
-pub(super) fn scan_cost<S: VectorSource + ?Sized>(scope: &Scope<'_, S>, matches: u64) -> u64 {
-    matches / SCAN_SPEED + scope.tests() / TEST_SPEED
+/// Where at least this part of the rows may be returned, the others are dropped after the walk.
+const MOST: f64 = 0.5;
+
+/// What the two ways are expected to cost, in distances of a walk.
+pub(super) struct Costs {
+    /// Rows in the scope, about.
+    matches: u64,
+    /// The part of all rows that these are.
+    part: f64,
+    scan: u64,
+    /// Infinite for ranges of distances: how many rows are in one is not known before.
+    walk: f64,
 }
 
-/// Whether to scan at once.
-pub(super) fn starts_with_scan<S: VectorSource + ?Sized>(goal: &Goal<'_, S>, m: usize) -> bool {
-    if goal.range.is_some() {
-        // How many rows are in the range is not known before.
-        return goal.matches < (m * m) as u64;
+/// How a walk is doing.
+#[derive(Default)]
+pub(super) struct Progress {
+    pub expanded: u64,
+    /// Those of them that may be returned.
+    pub passed: u64,
+}
+
+impl Costs {
+    /// For a walk among the ids below `readable` that keeps `results` rows of a scope.
+    pub fn of<S: VectorSource + ?Sized>(
+        scope: &Scope<'_, S>,
+        readable: u32,
+        results: usize,
+        m: usize,
+        has_range: bool,
+    ) -> Self {
+        let matches = scope.estimate();
+        let part = (matches as f64 / f64::from(readable.max(1))).clamp(f64::MIN_POSITIVE, 1.0);
+        let scan = matches / SCAN_SPEED + scope.tests() / TEST_SPEED;
+        let walk = if has_range { f64::INFINITY } else { (results * m) as f64 * part.powf(-0.7) };
+        Self { matches, part, scan, walk }
     }
-    let part = goal.matches as f64 / f64::from(goal.scope.visible().max(1));
-    let walk = goal.results as f64 * m as f64 / part.max(f64::MIN_POSITIVE);
-    goal.matches <= goal.results as u64 || walk >= goal.scan as f64
+
+    /// How wide a beam has to be to hold so many results, if most of it may be returned.
+    pub fn width_of_beam(&self, results: usize) -> Option<usize> {
+        (self.part >= MOST && self.walk.is_finite()).then(|| (results as f64 / self.part).ceil() as usize)
+    }
+
+    /// Whether to scan at once.
+    pub fn starts_with_scan(&self, results: usize, m: usize) -> bool {
+        if self.walk.is_infinite() {
+            return self.matches < (m * m) as u64;
+        }
+        self.matches <= results as u64 || self.walk >= self.scan as f64
+    }
+
+    /// Whether a walk that has computed so many distances shall give up.
+    pub fn is_hopeless(&self, distances: u64, progress: &Progress) -> bool {
+        let trial = self.scan / TRIAL;
+        // As far off as an estimate can be, and no matter while it is little beside a scan.
+        let limit = (self.walk * 3.0).max(trial as f64).min(self.scan as f64);
+        let expected = progress.expanded as f64 * self.part;
+        distances as f64 >= limit
+            || (distances >= trial
+                && self.walk.is_finite()
+                && expected >= SIGNIFICANT
+                && progress.passed as f64 * 4.0 < expected)
+    }
 }

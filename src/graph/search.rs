@@ -4,8 +4,8 @@ use std::ops::Range;
 
 use super::HnswGraph;
 use super::effort::Effort;
-use super::key::{ScoredPoint, distance, key};
-use super::plan::{self, SearchPlan, SearchStats};
+use super::key::{ScoredPoint, distance, id, key};
+use super::plan::{Costs, SearchPlan, SearchStats};
 use super::scope::Scope;
 use super::walk::{Goal, Walk, descent_width};
 use super::watermarks::{Entry, View};
@@ -88,17 +88,20 @@ impl HnswGraph {
         let (plan, keys) = self.scratch.with(|scratch| {
             let mut walk = Walk::new(self, source, &query, readable, scratch);
             std::mem::swap(&mut walk.effort, &mut effort);
-            let mut plan = SearchPlan::Graph;
             let unfiltered = scope.is_everything() && scope.visible() == readable && range.is_none();
-            let keys = if unfiltered && ef.max(k) <= POOL_EF && self.beam(&mut walk, entry, k, params) {
-                walk.scratch.pool.keys()[..k].to_vec()
-            } else {
-                let goal = self.goal(&scope, (k, ef), range, unfiltered);
-                plan = self.search_through(&mut walk, entry, k, params, &goal);
-                let mut keys: Vec<u64> = walk.scratch.results.drain().collect();
-                keys.sort_unstable();
-                keys.truncate(k);
-                keys
+            let results = ef.max(k);
+            let costs =
+                (!unfiltered).then(|| Costs::of(&scope, readable, results, self.params.m, range.is_some()));
+            let goal = Goal { scope: &scope, results, range: range.map(|range| (range, ef)), costs };
+            let (plan, keys) = match self.beam(&mut walk, entry, k, params, &goal) {
+                Some(keys) => (if unfiltered { SearchPlan::Graph } else { SearchPlan::FilteredGraph }, keys),
+                None => {
+                    let plan = self.search_through(&mut walk, entry, k, params, &goal);
+                    let mut keys: Vec<u64> = walk.scratch.results.drain().collect();
+                    keys.sort_unstable();
+                    keys.truncate(k);
+                    (plan, keys)
+                }
             };
             std::mem::swap(&mut walk.effort, &mut effort);
             (plan, keys)
@@ -122,37 +125,44 @@ impl HnswGraph {
         Ok((view, Scope::of(params, source, visible, dead)?))
     }
 
-    /// Where every row met may be returned: a plain beam. False if it found less than there is, because the writer
-    /// was faster.
-    fn beam<S>(&self, walk: &mut Walk<'_, S>, entry: Entry, k: usize, params: &SearchParams) -> bool
-    where
-        S: VectorSource + ?Sized,
-    {
-        let ef = params.ef.max(k);
-        let start = walk.descend(entry, 0, descent_width(ef), |_| ());
-        match params.gamma {
-            None => walk.beam_search(&[start], 0, ef),
-            Some(gamma) => walk.beam_search_until(&[start], 0, ef, |pool| match pool.keys().get(k - 1) {
-                Some(&kth) => {
-                    let kth = distance(kth);
-                    key(kth + gamma * kth.abs(), u32::MAX)
-                }
-                None => u64::MAX,
-            }),
-        }
-        walk.scratch.pool.keys().len() >= k && (!walk.overtaken || !walk.effort.is_complete())
-    }
-
-    fn goal<'a, S: VectorSource + ?Sized>(
+    /// A plain beam, where every row met may be returned, or most: then it is wider by what will be dropped.
+    /// Nothing if too many were dropped for the beam to have been wide enough, or the writer was faster.
+    fn beam<S: VectorSource + ?Sized>(
         &self,
-        scope: &'a Scope<'a, S>,
-        (k, ef): (usize, usize),
-        range: Option<Range<u64>>,
-        unfiltered: bool,
-    ) -> Goal<'a, S> {
-        let matches = if unfiltered { u64::from(scope.visible()) } else { scope.estimate() };
-        let scan = if unfiltered { u64::MAX } else { plan::scan_cost(scope, matches) };
-        Goal { scope, results: ef.max(k), range: range.map(|range| (range, ef)), matches, scan }
+        walk: &mut Walk<'_, S>,
+        entry: Entry,
+        k: usize,
+        params: &SearchParams,
+        goal: &Goal<'_, S>,
+    ) -> Option<Vec<u64>> {
+        let width = match &goal.costs {
+            Some(costs) => costs.width_of_beam(goal.results)?,
+            None => goal.results,
+        };
+        if width > POOL_EF {
+            return None;
+        }
+        let start = walk.descend(entry, 0, descent_width(width), |_| ());
+        let gamma = params.gamma.filter(|_| goal.costs.is_none());
+        walk.beam_search_until(&[start], 0, width, |pool, effort| {
+            if effort.is_spent() {
+                return 0;
+            }
+            match gamma.and_then(|gamma| Some((gamma, distance(*pool.keys().get(k - 1)?)))) {
+                Some((gamma, kth)) => key(kth + gamma * kth.abs(), u32::MAX),
+                None => u64::MAX,
+            }
+        });
+        let met = walk.scratch.pool.keys();
+        let (enough, mut keys) = match goal.costs {
+            Some(_) => {
+                let keys: Vec<u64> = met.iter().copied().filter(|&key| goal.scope.admits(id(key))).collect();
+                (keys.len() >= k.max(goal.results * 4 / 5), keys)
+            }
+            None => (met.len() >= k, met.get(..k).unwrap_or(met).to_vec()),
+        };
+        keys.truncate(k);
+        (enough && !walk.overtaken || !walk.effort.is_complete()).then_some(keys)
     }
 
     /// Past rows that may not be returned, or straight to those that may; the results are in the scratch.
@@ -165,8 +175,7 @@ impl HnswGraph {
         goal: &Goal<'_, S>,
     ) -> SearchPlan {
         let ef = params.ef.max(1);
-        let passing = goal.scan < u64::MAX;
-        if passing && plan::starts_with_scan(goal, self.params.m) {
+        if goal.costs.as_ref().is_some_and(|costs| costs.starts_with_scan(goal.results, self.params.m)) {
             walk.start_through();
             walk.scan_unvisited(goal);
             return SearchPlan::Scan;
@@ -185,7 +194,7 @@ impl HnswGraph {
             walk.scan_unvisited(goal);
             return if arrived { SearchPlan::FilteredGraph } else { SearchPlan::Scan };
         }
-        if passing { SearchPlan::FilteredGraph } else { SearchPlan::Graph }
+        if goal.costs.is_some() { SearchPlan::FilteredGraph } else { SearchPlan::Graph }
     }
 }
 

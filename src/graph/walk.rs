@@ -10,6 +10,7 @@ use std::ops::Range;
 use super::effort::Effort;
 use super::frozen::List;
 use super::key::{distance, id, key};
+use super::plan::{Costs, Progress};
 use super::pool::Pool;
 use super::scope::Scope;
 use super::scratch::Scratch;
@@ -50,25 +51,17 @@ pub(super) struct Goal<'a, S: ?Sized> {
     /// Keys that are results, and how many of the nearest nodes are expanded whatever their key, so that the
     /// walk gets there.
     pub range: Option<(Range<u64>, usize)>,
-    /// About how many nodes are in the scope.
-    pub matches: u64,
-    /// What a scan of the scope costs, in distances of a walk. A walk that is not on its way to be cheaper
-    /// gives up.
-    pub scan: u64,
+    /// When to give up; never if every node may be returned.
+    pub costs: Option<Costs>,
 }
 
-impl<S: ?Sized> Goal<'_, S> {
-    /// Whether a walk that has computed so many distances and found so many results shall give up: it costs as
-    /// much as a scan already, or a tenth of one and will at this rate.
-    fn is_hopeless(&self, distances: u64, found: usize) -> bool {
-        if distances >= self.scan {
-            return true;
-        }
-        let (found, wanted) = (found as f64, self.results as f64);
-        self.range.is_none()
-            && distances >= self.scan / 10
-            && found < wanted
-            && found * (self.scan as f64) < wanted * distances as f64
+/// Adds a key to the `capacity` smallest.
+#[inline]
+pub(super) fn keep_nearest(nearest: &mut BinaryHeap<u64>, capacity: usize, key: u64) {
+    if nearest.len() < capacity {
+        nearest.push(key);
+    } else if let Some(mut worst) = nearest.peek_mut().filter(|worst| **worst > key) {
+        *worst = key;
     }
 }
 
@@ -133,17 +126,18 @@ impl<'a, S: VectorSource + ?Sized> Walk<'a, S> {
     /// The nearest `ef` nodes of `level` that a beam of that width meets from `starts`; nearest first,
     /// in the scratch's pool.
     pub fn beam_search(&mut self, starts: &[u64], level: usize, ef: usize) {
-        self.beam_search_until(starts, level, ef, |_| u64::MAX);
+        self.beam_search_until(starts, level, ef, |_, _| u64::MAX);
     }
 
-    /// The same, but nodes at or past `limit(pool)` are neither kept nor expanded.
+    /// The same, but nodes at or past a limit, which is asked for before each expansion, are neither kept nor
+    /// expanded.
     #[inline(always)]
     pub fn beam_search_until(
         &mut self,
         starts: &[u64],
         level: usize,
         ef: usize,
-        limit: impl Fn(&Pool) -> u64,
+        limit: impl Fn(&Pool, &mut Effort) -> u64,
     ) {
         self.scratch.visited.start(self.readable as usize);
         self.scratch.pool.start(ef);
@@ -153,8 +147,8 @@ impl<'a, S: VectorSource + ?Sized> Walk<'a, S> {
             }
         }
         while let Some(nearest) = self.scratch.pool.expand_next() {
-            let limit = limit(&self.scratch.pool);
-            if nearest > limit || self.effort.is_spent() {
+            let limit = limit(&self.scratch.pool, &mut self.effort);
+            if nearest > limit {
                 break;
             }
             self.collect_unvisited(self.graph.neighbors(level, id(nearest)));
@@ -199,12 +193,17 @@ impl<'a, S: VectorSource + ?Sized> Walk<'a, S> {
             return true;
         }
         self.offer(start, goal);
+        let mut progress = Progress::default();
         while let Some(Reverse(nearest)) = self.scratch.candidates.pop() {
             if nearest > self.bound(goal) || self.effort.is_spent() {
                 break;
             }
-            if goal.is_hopeless(self.effort.distances, self.scratch.results.len()) {
-                return false;
+            if let Some(costs) = &goal.costs {
+                progress.expanded += 1;
+                progress.passed += u64::from(goal.scope.admits(id(nearest)));
+                if costs.is_hopeless(self.effort.distances, &progress) {
+                    return false;
+                }
             }
             self.collect_following(self.graph.neighbors(0, id(nearest)));
             self.score_collected();
@@ -241,10 +240,7 @@ impl<'a, S: VectorSource + ?Sized> Walk<'a, S> {
         }
         self.scratch.candidates.push(Reverse(key));
         if let Some((range, beam)) = &goal.range {
-            self.scratch.beam.push(key);
-            if self.scratch.beam.len() > *beam {
-                self.scratch.beam.pop();
-            }
+            keep_nearest(&mut self.scratch.beam, *beam, key);
             if !range.contains(&key) {
                 return;
             }
@@ -255,10 +251,7 @@ impl<'a, S: VectorSource + ?Sized> Walk<'a, S> {
     }
 
     fn keep(&mut self, key: u64, capacity: usize) {
-        self.scratch.results.push(key);
-        if self.scratch.results.len() > capacity {
-            self.scratch.results.pop();
-        }
+        keep_nearest(&mut self.scratch.results, capacity, key);
     }
 
     /// Scores all nodes of a scope that the walk has not met: what no beam can guarantee to find.

@@ -84,7 +84,7 @@ fn nearly_every_row_inside_is_found_and_none_outside() {
             if deleted && !masked {
                 (0..ROWS as u64).step_by(5).for_each(|row| index.delete(row).unwrap());
             }
-            let admits = |row: u64| !(deleted && row % 5 == 0) && (!masked || row % 3 == 1);
+            let admits = |row: u64| !(deleted && row.is_multiple_of(5)) && (!masked || row % 3 == 1);
             // Hits and rows wanted, by range and k.
             let mut tally = [(0, 0); 6];
             let mut negative = 0;

@@ -60,7 +60,7 @@ impl<'a> Source<'a> {
                 let vectors = vectors.slice(start, rows);
                 let chunk_row = first_row + start as u64;
                 let appended = match &row_ids {
-                    Some(ids) => index.append(&vectors, &ids.slice(start, rows)),
+                    Some(ids) => index.append(&vectors, ids.slice(start, rows)),
                     None => index.append(&vectors, chunk_row),
                 };
                 appended.context(|| {
