@@ -31,7 +31,7 @@ fn bench(bencher: Bencher<'_, '_>, index: &HnswIndex, rows: usize) {
         })
         .bench_local_values(|batch| {
             appended.fetch_add(batch.len() as u64, Ordering::Relaxed);
-            index.append(&batch, 0)
+            index.append_unique(&batch, 0)
         });
     assert_eq!(index.len() as u64, len as u64 + appended.into_inner());
 }

@@ -100,7 +100,7 @@ impl Data {
         &self.values[row * self.dim..(row + 1) * self.dim]
     }
 
-    fn queries(&self) -> impl Iterator<Item = &[f32]> {
+    fn queries(&self) -> impl Iterator<Item = &[f32]> + Clone {
         self.queries.chunks_exact(self.dim)
     }
 
@@ -318,7 +318,7 @@ fn compaction(index: &HnswIndex, data: &Data, ef: usize, order: &[u64]) -> Resul
         assert!(ours.min(theirs) >= LEAST, "recall {ours} compacted, {theirs} built");
         last = Some(compacted);
     }
-    Ok(last.ok_or("nothing was compacted")?)
+    last.ok_or_else(|| "nothing was compacted".into())
 }
 
 /// Updates beside appends of as many rows, in turn.
@@ -340,8 +340,8 @@ fn writes(index: &HnswIndex, data: &Data, order: &[u64]) -> Result<()> {
             replacing += start.elapsed().as_secs_f64();
             (next, replaced) = (next + size as u64, replaced + size);
         }
-        let (appended, replaced) = (WRITTEN as f64 / appending, WRITTEN as f64 / replacing);
-        println!("{size:<16}{appended:>16.0}{replaced:>16.0}");
+        let (appends, updates) = (WRITTEN as f64 / appending, WRITTEN as f64 / replacing);
+        println!("{size:<16}{appends:>16.0}{updates:>16.0}");
     }
     assert_eq!((index.len(), index.tombstones()), (live.len() + replaced, replaced));
 

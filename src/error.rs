@@ -39,9 +39,29 @@ pub enum Error {
     },
 
     /// The distance type is not one that Pennon computes.
-    #[error("distance type must be one of l2, cosine, dot, got {actual:?}")]
+    #[error("distance type must be one of l2, cosine, dot, l1, hamming, got {actual:?}")]
     UnsupportedDistanceType {
         /// The name given.
+        actual: String,
+    },
+
+    /// A distance type that has no meaning for the elements of the vectors.
+    #[error("distance type {distance_type} needs {requirement} elements, got {actual}")]
+    UnsupportedElement {
+        /// The distance type.
+        distance_type: String,
+        /// The elements it is for.
+        requirement: &'static str,
+        /// The elements given.
+        actual: String,
+    },
+
+    /// Lance has nothing that an export could become.
+    #[error("Lance has no {what} {actual}")]
+    NotInLance {
+        /// The property that is foreign to it.
+        what: &'static str,
+        /// Its value.
         actual: String,
     },
 
@@ -71,7 +91,7 @@ pub enum Error {
     },
 
     /// A row id is taken: an index holds one live row of each.
-    #[error("row {row} has row id {row_id}, which a live row has already")]
+    #[error("row {row} has row id {row_id}, which another row has already")]
     DuplicateRowId {
         /// The row id.
         row_id: u64,

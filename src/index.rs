@@ -6,7 +6,7 @@ mod write;
 
 use std::sync::{Arc, Mutex};
 
-use arrow_array::RecordBatch;
+use arrow_array::{Array, RecordBatch};
 
 use crate::distance::DistanceType;
 use crate::error::{Error, Result};
@@ -15,7 +15,7 @@ use crate::lance::Storage;
 use crate::params::{BuildParams, SearchParams};
 use crate::rows::Rows;
 use crate::source::VectorSource;
-use crate::store::{ArrowFixedSizeListVectorStore, RowIds, SkippedRows, VectorStoreSnapshot};
+use crate::store::{ArrowFixedSizeListVectorStore, ElementType, RowIds, SkippedRows, VectorStoreSnapshot};
 use crate::version::{IndexVersion, Versions};
 
 /// An index over Arrow vectors that is searchable while rows arrive, change and go.
@@ -38,12 +38,27 @@ pub struct HnswIndex {
 }
 
 impl HnswIndex {
-    /// An index without rows, for vectors of `dim` elements.
+    /// An index without rows, for vectors of `dim` elements of `f32`.
     ///
     /// # Errors
-    /// [`Error::InvalidParams`] if `dim` is 0 or above `i32::MAX`, or as [`HnswGraph::try_new`].
+    /// As [`try_with_elements`](Self::try_with_elements).
     pub fn try_new(dim: usize, distance_type: DistanceType, params: BuildParams) -> Result<Self> {
-        let store = ArrowFixedSizeListVectorStore::try_new(dim, distance_type)?;
+        Self::try_with_elements(ElementType::Float32, dim, distance_type, params)
+    }
+
+    /// An index without rows, for vectors of other elements; [`ElementType::of_vectors`] says what a column has.
+    /// They stay as they are in the caller's buffers. Queries and distances are `f32`.
+    ///
+    /// # Errors
+    /// - [`Error::InvalidParams`] if `dim` is 0 or above `i32::MAX`, or as [`HnswGraph::try_new`],
+    /// - [`Error::UnsupportedElement`] if the distance type has no meaning for such elements.
+    pub fn try_with_elements(
+        element_type: ElementType,
+        dim: usize,
+        distance_type: DistanceType,
+        params: BuildParams,
+    ) -> Result<Self> {
+        let store = ArrowFixedSizeListVectorStore::try_with_elements(element_type, dim, distance_type)?;
         Ok(Self::of(store, HnswGraph::try_new(params)?))
     }
 
@@ -105,7 +120,8 @@ impl HnswIndex {
     }
 
     fn version_of(&self, params: &SearchParams) -> IndexVersion {
-        params.version.unwrap_or_else(|| self.version())
+        let now = self.version();
+        params.version.map_or(now, |version| version.at_most(now))
     }
 
     /// The vectors of a version.
@@ -144,6 +160,11 @@ impl HnswIndex {
         self.store.distance_type()
     }
 
+    /// The elements of the vectors.
+    pub fn element_type(&self) -> ElementType {
+        self.store.element_type()
+    }
+
     /// The parameters of the build.
     pub fn params(&self) -> &BuildParams {
         self.graph.params()
@@ -159,14 +180,17 @@ impl HnswIndex {
         self.graph.health_below(self.version().vectors())
     }
 
-    /// Bytes held beside the caller's vectors.
+    /// Bytes held beside what the caller gave: vectors, arrays of row ids and the batches of an import.
     pub fn resident_bytes(&self) -> usize {
         let rows = self.lock_rows().resident_bytes();
         let parts = self.store.resident_bytes() + self.graph.resident_bytes();
-        size_of::<Self>() + parts + self.versions.resident_bytes() + rows
+        // The graph counts itself; the store is in an `Arc`, beside its two counts.
+        let own = size_of::<Self>() - size_of::<HnswGraph>() + 2 * size_of::<usize>();
+        own + parts + self.versions.resident_bytes() + rows
     }
 
-    /// The graph. Nodes are vector ids, and those of dead rows are among them.
+    /// The graph, to read. Nodes are vector ids, and those of dead rows are among them. What is inserted here has no
+    /// rows in the index, and appends are refused or fail from then on.
     pub fn graph(&self) -> &HnswGraph {
         &self.graph
     }
@@ -182,10 +206,11 @@ impl HnswIndex {
     /// # Errors
     /// As [`HnswGraph::to_lance_hnsw_batch`] and [`VectorStoreSnapshot::to_record_batch`].
     pub fn to_lance_batches(&self) -> Result<(RecordBatch, RecordBatch)> {
-        if self.tombstones() > 0 {
+        let version = self.version();
+        if version.deletes() > 0 {
             return self.compact()?.to_lance_batches();
         }
-        let vectors = self.snapshot();
+        let vectors = self.store.snapshot().prefix(version.vectors());
         let graph = self.graph.to_lance_hnsw_batch(Some(VectorSource::len(&vectors)))?;
         Ok((graph, vectors.to_record_batch()?))
     }
@@ -195,12 +220,13 @@ impl HnswIndex {
     ///
     /// # Errors
     /// - [`Error::InvalidBatch`] if either batch is malformed, or they are not of the same rows,
-    /// - what [`try_new`](Self::try_new) and [`append`](Self::append) refuse, but that row ids are not compared.
+    /// - what [`try_new`](Self::try_new) and [`append_unique`](Self::append_unique) refuse.
     pub fn from_lance_batches(graph: &RecordBatch, vectors: &RecordBatch) -> Result<Self> {
         let storage = Storage::of(vectors)?;
         let graph = HnswGraph::from_lance_hnsw_batch(graph)?;
-        let dim = usize::try_from(storage.vectors.value_length()).unwrap_or(0);
-        let store = ArrowFixedSizeListVectorStore::try_new(dim, storage.distance_type)?;
+        let (element_type, dim) = ElementType::of_vectors(storage.vectors.data_type())?;
+        let distance_type = storage.distance_type;
+        let store = ArrowFixedSizeListVectorStore::try_with_elements(element_type, dim, distance_type)?;
         store.append(storage.vectors, RowIds::from(storage.row_ids))?;
         let invalid = |problem| Err(Error::InvalidBatch { kind: "flat", problem });
         if store.skipped().total() > 0 {

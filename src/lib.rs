@@ -23,5 +23,5 @@ pub use index::{HnswIndex, SearchCursor};
 pub use mask::RowMask;
 pub use params::{BuildParams, SearchParams};
 pub use source::VectorSource;
-pub use store::{ArrowFixedSizeListVectorStore, RowIds, SkippedRows, VectorStoreSnapshot};
+pub use store::{ArrowFixedSizeListVectorStore, ElementType, RowIds, SkippedRows, VectorStoreSnapshot};
 pub use version::IndexVersion;

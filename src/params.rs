@@ -143,7 +143,7 @@ impl SearchParams {
     /// Ends the walk early where the answer is clear: when the nearest candidate left is beyond
     /// `(1 + gamma)` times the distance of the `k`-th best row. With a generous `ef`, easy queries then cost
     /// less and hard ones keep their recall (adaptive beam search, arXiv 2505.15636). A negative or NaN
-    /// `gamma` counts as 0. Off by default; it has no effect where rows are filtered.
+    /// `gamma` counts as 0. Off by default; it has no effect where rows are filtered or `ef` is above 512.
     pub fn gamma(mut self, gamma: f32) -> Self {
         self.gamma = Some(gamma.max(0.0));
         self

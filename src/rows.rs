@@ -1,17 +1,15 @@
 //! From row id to vector id, for the writers: deletes, updates and the check for duplicates.
 //!
-//! Rows that arrive in ascending order of row id are runs, at no cost per row; any others are in hash tables of ids,
-//! 6 to 12 bytes a row, in so many small ones that none takes long to grow. Nothing is entered until a writer asks:
+//! Rows that arrive in ascending order of row id are runs, one for row ids that count up, whatever their number; any
+//! others are in hash tables of ids, 6 to 12 bytes a row, in so many small ones that none takes long to grow, and are
+//! looked for there first. Nothing is entered until a writer asks:
 //! what was appended since is caught up with then.
 
-use arrow_array::FixedSizeListArray;
 use hashbrown::HashTable;
 
 use crate::chunked::Chunked;
-use crate::error::{Error, Result};
 use crate::mix::mix;
 use crate::source::VectorSource;
-use crate::store::RowIds;
 
 const TABLES: usize = 256;
 
@@ -39,6 +37,11 @@ impl Rows {
         Self { runs: None, run_count: 0, others: Box::default(), entered: 0 }
     }
 
+    /// Ids below this are entered.
+    pub fn entered(&self) -> u32 {
+        self.entered
+    }
+
     /// Enters the ids below `end`.
     pub fn catch_up(&mut self, end: u32, source: &impl VectorSource) {
         while self.entered < end {
@@ -55,7 +58,12 @@ impl Rows {
             let last = self.runs.get_or_insert_with(Chunked::new).get_mut_or_grow(last);
             let highest = last.row_id + u64::from(last.rows - 1);
             if row_id <= highest {
-                (0..rows).for_each(|row| self.enter_other(row_id + u64::from(row), id + row, source));
+                let low =
+                    u32::try_from(highest - row_id).map_or(rows, |below| below.saturating_add(1).min(rows));
+                (0..low).for_each(|row| self.enter_other(row_id + u64::from(row), id + row, source));
+                if low < rows {
+                    self.enter(row_id + u64::from(low), id + low, rows - low, source);
+                }
                 return;
             }
             if row_id == highest + 1 && id == last.id + last.rows {
@@ -124,48 +132,12 @@ impl Rows {
         }
     }
 
-    /// Checks that no row of a batch has a row id that a live row has, or that another one of the batch has.
-    pub fn check_new(
-        &self,
-        vectors: &FixedSizeListArray,
-        row_ids: &RowIds,
-        source: &impl VectorSource,
-        is_dead: impl Fn(u32) -> bool,
-    ) -> Result<()> {
-        use arrow_array::Array;
-        let rows = vectors.len();
-        let duplicate = |row, row_id| Err(Error::DuplicateRowId { row_id, row });
-        let nothing_above = |lowest| {
-            self.others.iter().all(HashTable::is_empty)
-                && self
-                    .run_count
-                    .checked_sub(1)
-                    .and_then(|last| self.run(last))
-                    .is_none_or(|last| last.row_id + u64::from(last.rows - 1) < lowest)
-        };
-        if let RowIds::From(start) = *row_ids
-            && nothing_above(start)
-        {
-            return Ok(());
-        }
-        if let Some((row, row_id)) = (0..rows)
-            .map(|row| (row, row_ids.get(row)))
-            .find(|&(_, row_id)| self.find(row_id, source, &is_dead).is_some())
-        {
-            return duplicate(row, row_id);
-        }
-        if let RowIds::Each(each) = row_ids
-            && !each.values().is_sorted_by(|a, b| a < b)
-        {
-            let mut order: Vec<usize> = (0..rows).collect();
-            order.sort_unstable_by_key(|&row| (each.value(row), row));
-            // Of the copies the one that is named is the first in the batch that is one too many.
-            let twice = order.windows(2).filter(|pair| each.value(pair[0]) == each.value(pair[1]));
-            if let Some(row) = twice.map(|pair| pair[1]).min() {
-                return duplicate(row, each.value(row));
-            }
-        }
-        Ok(())
+    /// Whether every row id is below `lowest`.
+    pub fn are_below(&self, lowest: u64) -> bool {
+        let last = self.run_count.checked_sub(1).and_then(|last| self.run(last));
+        let highest = last.map(|last| last.row_id + u64::from(last.rows - 1));
+        // The tables hold what came after a higher row id, so runs have the highest of all.
+        highest.is_none_or(|highest| highest < lowest)
     }
 
     pub fn resident_bytes(&self) -> usize {

@@ -1,5 +1,7 @@
 //! Where a graph reads its vectors: a trait over any storage.
 
+use std::borrow::Cow;
+
 use crate::distance::{DistanceType, PreparedQuery};
 
 /// Vectors by id, as the graph sees them. Implement it to index storage of your own;
@@ -15,6 +17,8 @@ use crate::distance::{DistanceType, PreparedQuery};
 /// A source that breaks the contract gets poor or missing results, never undefined behavior. If a
 /// method panics during an insert, the graph answers as before it, and the same insert can be tried
 /// again: it goes on from the sub-batches that were done. A panic during a search changes nothing.
+/// Methods are called while an insert holds the graph: one that inserts, exports or asks for the graph's
+/// health waits forever.
 ///
 /// # Metrics of your own
 /// The graph asks only for distances. To use another metric, override [`distance_to`] and
@@ -38,6 +42,12 @@ pub trait VectorSource: Send + Sync {
 
     /// The vector of `id < readable_len()`.
     fn vector(&self, id: u32) -> &[f32];
+
+    /// The same, made for the occasion where vectors are not kept as `f32`; then [`vector`](Self::vector) has
+    /// nothing to give, and the methods below are to be overridden.
+    fn widened(&self, id: u32) -> Cow<'_, [f32]> {
+        Cow::Borrowed(self.vector(id))
+    }
 
     /// Whether there is no vector.
     fn is_empty(&self) -> bool {
@@ -70,7 +80,7 @@ pub trait VectorSource: Send + Sync {
 
     /// Distance of two vectors.
     fn distance_between(&self, left: u32, right: u32) -> f32 {
-        self.distance_to(self.vector(left), right)
+        self.distance_to(&self.widened(left), right)
     }
 
     /// Distances of a query to several vectors, into `out` (of the same length as `ids`).

@@ -2,46 +2,114 @@
 
 mod admit;
 mod directory;
+mod element_type;
 mod row_ids;
 
+use std::borrow::Cow;
 use std::ops::{Deref, Range};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use arrow_array::cast::AsArray;
-use arrow_array::types::Float32Type;
-use arrow_array::{Array, FixedSizeListArray, UInt64Array};
-use arrow_schema::DataType;
+use arrow_array::{Array, ArrayRef, FixedSizeListArray, UInt64Array};
+use half::f16;
 
+use crate::distance::element::Element;
 use crate::distance::{DistanceType, PreparedQuery};
 use crate::error::{Error, Result};
 use crate::prefetch::prefetch;
 use crate::source::VectorSource;
 pub use admit::SkippedRows;
 use directory::{Batch, Directory};
+pub use element_type::ElementType;
+use element_type::Stored;
+pub(crate) use element_type::widened;
 pub use row_ids::RowIds;
 
-/// Append-only store of `f32` vectors in Arrow `FixedSizeList` batches.
+/// Append-only store of vectors in Arrow `FixedSizeList` batches.
 ///
 /// Batches stay in the caller's buffers (slices too, and batches with null rows); what is added is
 /// a directory from id to address. One writer at a time, any number of readers.
 pub struct ArrowFixedSizeListVectorStore {
     dim: usize,
     distance_type: DistanceType,
-    directory: Directory,
+    element_type: ElementType,
+    directory: Elements,
     writer: Mutex<SkippedRows>,
 }
 
+/// A directory for each type of elements.
+enum Elements {
+    Float16(Directory<f16>),
+    BFloat16(Directory<[u8; 2]>),
+    Float32(Directory<f32>),
+    Float64(Directory<f64>),
+    Int8(Directory<i8>),
+    UInt8(Directory<u8>),
+}
+
+/// The same for whatever elements there are.
+macro_rules! of_elements {
+    ($elements:expr, $directory:ident => $result:expr) => {
+        match &$elements {
+            Elements::Float16($directory) => $result,
+            Elements::BFloat16($directory) => $result,
+            Elements::Float32($directory) => $result,
+            Elements::Float64($directory) => $result,
+            Elements::Int8($directory) => $result,
+            Elements::UInt8($directory) => $result,
+        }
+    };
+}
+
+impl Elements {
+    fn new(element_type: ElementType, dim: usize) -> Self {
+        match element_type {
+            ElementType::Float16 => Self::Float16(Directory::new(dim)),
+            ElementType::BFloat16 => Self::BFloat16(Directory::new(dim)),
+            ElementType::Float32 => Self::Float32(Directory::new(dim)),
+            ElementType::Float64 => Self::Float64(Directory::new(dim)),
+            ElementType::Int8 => Self::Int8(Directory::new(dim)),
+            ElementType::UInt8 => Self::UInt8(Directory::new(dim)),
+        }
+    }
+
+    fn retain(&self, ids: &[u32]) -> Self {
+        match self {
+            Self::Float16(directory) => Self::Float16(directory.retain(ids)),
+            Self::BFloat16(directory) => Self::BFloat16(directory.retain(ids)),
+            Self::Float32(directory) => Self::Float32(directory.retain(ids)),
+            Self::Float64(directory) => Self::Float64(directory.retain(ids)),
+            Self::Int8(directory) => Self::Int8(directory.retain(ids)),
+            Self::UInt8(directory) => Self::UInt8(directory.retain(ids)),
+        }
+    }
+}
+
 impl ArrowFixedSizeListVectorStore {
+    /// A store without vectors, for elements of `f32`.
+    ///
+    /// # Errors
+    /// As [`try_with_elements`](Self::try_with_elements).
+    pub fn try_new(dim: usize, distance_type: DistanceType) -> Result<Self> {
+        Self::try_with_elements(ElementType::Float32, dim, distance_type)
+    }
+
     /// A store without vectors.
     ///
     /// # Errors
-    /// [`Error::InvalidParams`] if `dim` is 0 or above `i32::MAX`, Arrow's limit.
-    pub fn try_new(dim: usize, distance_type: DistanceType) -> Result<Self> {
+    /// - [`Error::InvalidParams`] if `dim` is 0 or above `i32::MAX`, Arrow's limit,
+    /// - [`Error::UnsupportedElement`] if the distance type has no meaning for such elements.
+    pub fn try_with_elements(
+        element_type: ElementType,
+        dim: usize,
+        distance_type: DistanceType,
+    ) -> Result<Self> {
         if dim == 0 || i32::try_from(dim).is_err() {
             let requirement = format!("from 1 to {}", i32::MAX);
             return Err(Error::InvalidParams { parameter: "dim", value: dim as u64, requirement });
         }
-        Ok(Self { dim, distance_type, directory: Directory::new(dim), writer: Mutex::default() })
+        element_type.check(distance_type)?;
+        let directory = Elements::new(element_type, dim);
+        Ok(Self { dim, distance_type, element_type, directory, writer: Mutex::default() })
     }
 
     /// Appends the usable rows of a batch and returns their ids. Row `i` of the array has row id
@@ -52,7 +120,7 @@ impl ArrowFixedSizeListVectorStore {
     ///
     /// # Errors
     /// Nothing is appended if
-    /// - the elements are not `Float32` ([`Error::UnsupportedType`]),
+    /// - the elements are of another type ([`Error::UnsupportedType`]),
     /// - the lists have another length than `dim` ([`Error::DimensionMismatch`]),
     /// - the row ids or the vector ids overflow ([`Error::RowIdOverflow`], [`Error::TooManyVectors`]).
     pub fn append_batch(&self, vectors: Arc<FixedSizeListArray>, row_id_start: u64) -> Result<Range<u32>> {
@@ -85,10 +153,12 @@ impl ArrowFixedSizeListVectorStore {
             // Positions within a batch are 32 bits wide.
             return Err(Error::TooManyVectors { len: self.committed_len(), added: vectors.len() });
         }
-        let admitted = admit::admit(vectors, values.nulls(), values.values(), self.distance_type);
+        let admitted = of_elements!(self.directory, directory => {
+            admit_to(directory, vectors, values, self.distance_type)
+        });
 
         let mut skipped = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        let start = self.directory.committed();
+        let start = of_elements!(self.directory, directory => directory.committed());
         let end = u32::try_from(admitted.rows)
             .ok()
             .and_then(|rows| start.checked_add(rows))
@@ -96,17 +166,25 @@ impl ArrowFixedSizeListVectorStore {
 
         skipped.add(admitted.skipped);
         if admitted.rows > 0 {
-            let batch = Batch { values: values.values().clone(), row_ids };
-            self.directory.append(batch, &admitted.runs);
+            let batch = Batch { values: Arc::clone(values), row_ids };
+            of_elements!(self.directory, directory => directory.append(batch, &admitted.runs));
         }
         Ok(Appended { ids: start..end, runs: admitted.runs })
     }
 
     /// The child values, from the first row of the array on.
-    fn check<'a>(&self, vectors: &'a FixedSizeListArray) -> Result<&'a arrow_array::Float32Array> {
-        if vectors.value_type() != DataType::Float32 {
+    fn check<'a>(&self, vectors: &'a FixedSizeListArray) -> Result<&'a ArrayRef> {
+        let of = ElementType::of_vectors(vectors.data_type());
+        if !of.is_ok_and(|(element_type, _)| element_type == self.element_type) {
             return Err(Error::UnsupportedType {
-                expected: "FixedSizeList<Float32>",
+                expected: match self.element_type {
+                    ElementType::Float16 => "FixedSizeList<Float16>",
+                    ElementType::BFloat16 => "FixedSizeList<BFloat16>",
+                    ElementType::Float32 => "FixedSizeList<Float32>",
+                    ElementType::Float64 => "FixedSizeList<Float64>",
+                    ElementType::Int8 => "FixedSizeList<Int8>",
+                    ElementType::UInt8 => "FixedSizeList<UInt8>",
+                },
                 actual: vectors.data_type().to_string(),
             });
         }
@@ -114,18 +192,19 @@ impl ArrowFixedSizeListVectorStore {
         if actual != self.dim {
             return Err(Error::DimensionMismatch { expected: self.dim, actual });
         }
-        Ok(vectors.values().as_primitive::<Float32Type>())
+        Ok(vectors.values())
     }
 
     /// A store of the given ids alone, over the same buffers.
     pub(crate) fn retain(&self, ids: &[u32]) -> Self {
-        let Self { dim, distance_type, .. } = *self;
-        Self { dim, distance_type, directory: self.directory.retain(ids), writer: Mutex::default() }
+        let Self { dim, distance_type, element_type, .. } = *self;
+        let directory = self.directory.retain(ids);
+        Self { dim, distance_type, element_type, directory, writer: Mutex::default() }
     }
 
     /// Vectors held.
     pub fn committed_len(&self) -> usize {
-        self.directory.committed() as usize
+        of_elements!(self.directory, directory => directory.committed()) as usize
     }
 
     /// Whether there is no vector.
@@ -143,6 +222,11 @@ impl ArrowFixedSizeListVectorStore {
         self.distance_type
     }
 
+    /// The elements of the vectors.
+    pub fn element_type(&self) -> ElementType {
+        self.element_type
+    }
+
     /// Rows that got no id so far, and why.
     pub fn skipped(&self) -> SkippedRows {
         *self.writer.lock().unwrap_or_else(PoisonError::into_inner)
@@ -150,7 +234,7 @@ impl ArrowFixedSizeListVectorStore {
 
     /// Bytes held beside the caller's buffers.
     pub fn resident_bytes(&self) -> usize {
-        size_of::<Self>() + self.directory.resident_bytes()
+        size_of::<Self>() + of_elements!(self.directory, directory => directory.resident_bytes())
     }
 
     /// The vectors appended so far, for good: later appends do not show.
@@ -186,6 +270,23 @@ impl<S: Clone> VectorStoreSnapshot<S> {
     }
 }
 
+impl<S: Deref<Target = ArrowFixedSizeListVectorStore>> VectorStoreSnapshot<S> {
+    /// The elements of the vectors.
+    pub fn element_type(&self) -> ElementType {
+        self.store.element_type
+    }
+
+    /// The elements of all vectors, one after the other.
+    pub(crate) fn values(&self) -> Result<ArrayRef> {
+        fn copy<T: Stored>(directory: &Directory<T>, dim: usize, len: u32) -> Result<ArrayRef> {
+            let mut values = Vec::with_capacity(len as usize * dim);
+            (0..len).for_each(|id| values.extend_from_slice(directory.vector(id)));
+            T::array(values)
+        }
+        of_elements!(self.store.directory, directory => copy(directory, self.store.dim, self.len))
+    }
+}
+
 /// Rows whose addresses are looked up before the first of them is scored.
 const GATHER: usize = 32;
 /// Cache lines that are fetched ahead: whole rows up to 16 lines, and of a longer row so many, which the
@@ -211,16 +312,17 @@ where
 
     /// `u64::MAX` for an id that is not there.
     fn row_id(&self, id: u32) -> u64 {
-        self.store.directory.row_id(id).unwrap_or(u64::MAX)
+        of_elements!(self.store.directory, directory => directory.row_id(id)).unwrap_or(u64::MAX)
     }
 
     fn row_id_run(&self, id: u32) -> (u64, u32) {
-        let (row_id, rows) = self.store.directory.row_id_run(id).unwrap_or((u64::MAX, 1));
+        let run = of_elements!(self.store.directory, directory => directory.row_id_run(id));
+        let (row_id, rows) = run.unwrap_or((u64::MAX, 1));
         (row_id, rows.min(self.len.saturating_sub(id)).max(1))
     }
 
     fn visible_len(&self, max_row_id: u64) -> Option<usize> {
-        if !self.store.directory.ascends() {
+        if !of_elements!(self.store.directory, directory => directory.ascends()) {
             return None;
         }
         let (mut low, mut high) = (0, self.len);
@@ -235,42 +337,81 @@ where
         Some(low as usize)
     }
 
-    /// Empty for an id that is not there.
+    /// Empty for an id that is not there, and if the elements are not `f32`.
     #[inline(always)]
     fn vector(&self, id: u32) -> &[f32] {
-        self.store.directory.vector(id)
+        match &self.store.directory {
+            Elements::Float32(directory) => directory.vector(id),
+            _ => &[],
+        }
+    }
+
+    #[inline]
+    fn widened(&self, id: u32) -> Cow<'_, [f32]> {
+        match &self.store.directory {
+            Elements::Float32(directory) => Cow::Borrowed(directory.vector(id)),
+            other => of_elements!(*other, directory => {
+                Cow::Owned(directory.vector(id).iter().map(|x| x.widen()).collect())
+            }),
+        }
     }
 
     fn readable_len(&self) -> usize {
         self.store.committed_len()
     }
 
-    #[inline]
-    fn distance_between(&self, left: u32, right: u32) -> f32 {
-        PreparedQuery::new(self.vector(left), self.store.distance_type).distance(self.vector(right))
+    fn distance_to(&self, query: &[f32], id: u32) -> f32 {
+        let query = PreparedQuery::new(query, self.store.distance_type);
+        let mut distance = [0.0];
+        of_elements!(self.store.directory, directory => {
+            Element::score(&query, |_| directory.vector(id), &mut distance);
+        });
+        distance[0]
     }
 
     #[inline]
     fn distances_to(&self, query: &PreparedQuery<'_>, ids: &[u32], out: &mut [f32]) {
-        let lines = (self.store.dim * size_of::<f32>()).div_ceil(64).min(LINES_PER_ROW);
-        let window = (LINES_AHEAD / lines).min(GATHER);
-        for (ids, out) in ids.chunks(GATHER).zip(out.chunks_mut(GATHER)) {
-            let mut rows: [&[f32]; GATHER] = [&[]; GATHER];
-            for (at, (row, &id)) in rows.iter_mut().zip(ids).enumerate() {
-                *row = self.vector(id);
-                if at < window {
+        of_elements!(self.store.directory, directory => gather(directory, self.store.dim, query, ids, out));
+    }
+}
+
+fn admit_to<T: Stored>(
+    _: &Directory<T>,
+    vectors: &FixedSizeListArray,
+    values: &ArrayRef,
+    distance_type: DistanceType,
+) -> admit::Admitted {
+    admit::admit(vectors, values.nulls(), T::values(values).unwrap_or(&[]), distance_type)
+}
+
+/// Scores rows in the order given, the first of them while the next are fetched.
+#[inline(always)]
+fn gather<T: Stored>(
+    directory: &Directory<T>,
+    dim: usize,
+    query: &PreparedQuery<'_>,
+    ids: &[u32],
+    out: &mut [f32],
+) {
+    let lines = (dim * size_of::<T>()).div_ceil(64).min(LINES_PER_ROW);
+    let window = (LINES_AHEAD / lines).min(GATHER);
+    for (ids, out) in ids.chunks(GATHER).zip(out.chunks_mut(GATHER)) {
+        let mut rows: [&[T]; GATHER] = [&[]; GATHER];
+        for (at, (row, &id)) in rows.iter_mut().zip(ids).enumerate() {
+            *row = directory.vector(id);
+            if at < window {
+                prefetch(row, lines);
+            }
+        }
+        T::score(
+            query,
+            |i| {
+                if let Some(row) = rows.get(i + window) {
                     prefetch(row, lines);
                 }
-            }
-            query.distances(
-                |i| {
-                    if let Some(row) = rows.get(i + window) {
-                        prefetch(row, lines);
-                    }
-                    rows[i]
-                },
-                out,
-            );
-        }
+                rows[i]
+            },
+            out,
+        );
     }
 }

@@ -19,7 +19,8 @@ use crate::chunked::Chunked;
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
 
 /// A state of an index, to search it as of then: [`SearchParams::version`](crate::SearchParams::version).
-/// It keeps nothing alive and costs nothing to hold.
+/// It keeps nothing alive and costs nothing to hold. It is of one index: a compacted or loaded one has versions of its
+/// own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct IndexVersion {
     vectors: u32,
@@ -39,6 +40,11 @@ impl IndexVersion {
     /// Rows deleted or replaced so far.
     pub(crate) fn deletes(self) -> u32 {
         self.deletes
+    }
+
+    /// No later than `now`: a version of another index means nothing here.
+    pub(crate) fn at_most(self, now: Self) -> Self {
+        Self { vectors: self.vectors.min(now.vectors), deletes: self.deletes.min(now.deletes) }
     }
 
     /// Rows that are alive.

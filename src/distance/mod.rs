@@ -1,5 +1,6 @@
 //! Distances between `f32` vectors: the metrics, and the kernel that computes each on this CPU.
 
+pub(crate) mod element;
 mod kernels;
 #[cfg(target_arch = "x86_64")]
 mod x86;
@@ -10,6 +11,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use element::Element;
 use kernels::{Kernels, RowKernel, RowsKernel, kernels};
 
 /// Rows that one kernel call scores at a time.
@@ -26,6 +28,10 @@ pub enum DistanceType {
     Cosine,
     /// `1 - a . b`: the larger the product, the nearer.
     Dot,
+    /// Manhattan distance: the sum of `|a - b|`. Lance has none such.
+    L1,
+    /// The number of bits in which two vectors of bytes differ.
+    Hamming,
 }
 
 impl fmt::Display for DistanceType {
@@ -34,6 +40,8 @@ impl fmt::Display for DistanceType {
             Self::L2 => "l2",
             Self::Cosine => "cosine",
             Self::Dot => "dot",
+            Self::L1 => "l1",
+            Self::Hamming => "hamming",
         })
     }
 }
@@ -46,17 +54,23 @@ impl FromStr for DistanceType {
             "l2" => Ok(Self::L2),
             "cosine" => Ok(Self::Cosine),
             "dot" => Ok(Self::Dot),
+            "l1" => Ok(Self::L1),
+            "hamming" => Ok(Self::Hamming),
             _ => Err(Error::UnsupportedDistanceType { actual: name.to_string() }),
         }
     }
 }
 
-impl From<DistanceType> for lance_linalg::distance::DistanceType {
-    fn from(value: DistanceType) -> Self {
+impl TryFrom<DistanceType> for lance_linalg::distance::DistanceType {
+    type Error = Error;
+
+    fn try_from(value: DistanceType) -> Result<Self> {
         match value {
-            DistanceType::L2 => Self::L2,
-            DistanceType::Cosine => Self::Cosine,
-            DistanceType::Dot => Self::Dot,
+            DistanceType::L2 => Ok(Self::L2),
+            DistanceType::Cosine => Ok(Self::Cosine),
+            DistanceType::Dot => Ok(Self::Dot),
+            DistanceType::Hamming => Ok(Self::Hamming),
+            DistanceType::L1 => Err(Error::NotInLance { what: "distance type", actual: value.to_string() }),
         }
     }
 }
@@ -82,6 +96,8 @@ enum Metric {
     Dot(RowKernel, RowsKernel),
     /// With the query's dot product with itself.
     Cosine(RowKernel<(f32, f32)>, RowsKernel<(f32, f32)>, f32),
+    L1,
+    Hamming,
 }
 
 impl<'a> PreparedQuery<'a> {
@@ -93,6 +109,8 @@ impl<'a> PreparedQuery<'a> {
             DistanceType::L2 => Metric::L2(l2, l2_rows),
             DistanceType::Dot => Metric::Dot(dot, dot_rows),
             DistanceType::Cosine => Metric::Cosine(cosine, cosine_rows, cosine.call(vector, vector).0),
+            DistanceType::L1 => Metric::L1,
+            DistanceType::Hamming => Metric::Hamming,
         };
         Self { vector, metric }
     }
@@ -109,6 +127,20 @@ impl<'a> PreparedQuery<'a> {
             Metric::L2(one, _) => one.call(self.vector, vector),
             Metric::Dot(one, _) => 1.0 - one.call(self.vector, vector),
             Metric::Cosine(one, _, square) => self.cosine(one.call(self.vector, vector), square, vector),
+            Metric::L1 | Metric::Hamming => self.distance_to_elements(vector),
+        }
+    }
+
+    /// Distance to one vector of any elements.
+    #[inline]
+    pub(crate) fn distance_to_elements<T: Element>(&self, vector: &[T]) -> f32 {
+        let kernels = T::kernels();
+        match self.metric {
+            Metric::L2(..) => kernels.l2(self.vector, vector),
+            Metric::Dot(..) => 1.0 - kernels.dot(self.vector, vector),
+            Metric::Cosine(_, _, square) => self.cosine(kernels.cosine(self.vector, vector), square, vector),
+            Metric::L1 => kernels.l1(self.vector, vector),
+            Metric::Hamming => kernels.hamming(self.vector, vector),
         }
     }
 
@@ -126,12 +158,17 @@ impl<'a> PreparedQuery<'a> {
             Metric::Cosine(one, rows, square) => {
                 each(self.vector, one, rows, row, out, |dots, vector| self.cosine(dots, square, vector));
             }
+            Metric::L1 | Metric::Hamming => {
+                for (i, out) in out.iter_mut().enumerate() {
+                    *out = self.distance_to_elements(row(i));
+                }
+            }
         }
     }
 
     /// `dots` are the vector's dot products with the query and with itself.
     #[inline(always)]
-    fn cosine(&self, dots: (f32, f32), square: f32, vector: &[f32]) -> f32 {
+    fn cosine<T: Element>(&self, dots: (f32, f32), square: f32, vector: &[T]) -> f32 {
         const SAFE: std::ops::Range<f32> = 1.0e-30..1.0e30;
         if SAFE.contains(&dots.1) && SAFE.contains(&square) {
             // The product of the norms first: the same bits whichever vector is the query.
@@ -169,10 +206,15 @@ fn each<'v, T: Copy>(
 
 /// Cosine distance of vectors so long or so short that their dot products may leave the range of `f32`.
 #[cold]
-fn wide_cosine(a: &[f32], b: &[f32]) -> f32 {
-    let dot =
-        |x: &[f32], y: &[f32]| -> f64 { x.iter().zip(y).map(|(&x, &y)| f64::from(x) * f64::from(y)).sum() };
-    (1.0 - dot(a, b) / (dot(a, a).sqrt() * dot(b, b).sqrt())) as f32
+fn wide_cosine<T: Element>(a: &[f32], b: &[T]) -> f32 {
+    let (mut dot, mut square_a, mut square_b) = (0.0, 0.0, 0.0);
+    for (&x, y) in a.iter().zip(b) {
+        let (x, y) = (f64::from(x), f64::from(y.widen()));
+        dot += x * y;
+        square_a += x * x;
+        square_b += y * y;
+    }
+    (1.0 - dot / (square_a.sqrt() * square_b.sqrt())) as f32
 }
 
 #[cfg(test)]
@@ -181,14 +223,19 @@ mod tests {
 
     #[test]
     fn names_go_both_ways() {
-        for t in [DistanceType::L2, DistanceType::Cosine, DistanceType::Dot] {
+        use lance_linalg::distance::DistanceType as Lances;
+        for t in [DistanceType::L2, DistanceType::Cosine, DistanceType::Dot, DistanceType::Hamming] {
             assert_eq!(t.to_string().parse::<DistanceType>().ok(), Some(t));
-            assert_eq!(DistanceType::try_from(lance_linalg::distance::DistanceType::from(t)).ok(), Some(t));
+            assert_eq!(Lances::try_from(t).and_then(DistanceType::try_from).ok(), Some(t));
         }
-        let hamming = DistanceType::try_from(lance_linalg::distance::DistanceType::Hamming);
+        assert_eq!("L1".parse::<DistanceType>().ok(), Some(DistanceType::L1));
         assert_eq!(
-            hamming.map_err(|e| e.to_string()),
-            Err("distance type must be one of l2, cosine, dot, got \"hamming\"".to_string())
+            Lances::try_from(DistanceType::L1).map_err(|e| e.to_string()),
+            Err("Lance has no distance type l1".to_string())
+        );
+        assert_eq!(
+            "chebyshev".parse::<DistanceType>().map_err(|e| e.to_string()),
+            Err("distance type must be one of l2, cosine, dot, l1, hamming, got \"chebyshev\"".to_string())
         );
     }
 }

@@ -49,14 +49,13 @@ impl Lists for Compacted {
 
 impl HnswGraph {
     /// The graph of the `live` nodes, ascending ids below `len()`, renumbered in their order. `source` is that
-    /// of this graph. Inserts wait meanwhile.
-    pub(crate) fn compacted<S: VectorSource + ?Sized>(&self, live: &[u32], source: &S) -> Result<Self> {
-        let mut writer = self.lock_writer();
-        self.thaw(&mut writer);
-        if !writer.distances_known {
-            self.measure_edges(writer.upper_rows, source);
-            writer.distances_known = true;
-        }
+    /// of this graph, `kept` has the live vectors alone. Inserts wait meanwhile.
+    pub(crate) fn compacted<S, K>(&self, live: &[u32], source: &S, kept: &K) -> Result<Self>
+    where
+        S: VectorSource + ?Sized,
+        K: VectorSource + ?Sized,
+    {
+        let writer = self.lock_writer();
         let end = self.watermarks.visible();
         let mut new_id = vec![NONE; end as usize];
         for (new, &old) in (0..).zip(live) {
@@ -89,6 +88,13 @@ impl HnswGraph {
         // Nobody reads it yet, and all of it was copied.
         graph.frozen = None;
         let _ = graph.metric.set((source.distance_type(), source.dim()));
+        let mut writer = graph.lock_writer();
+        if !writer.distances_known {
+            // Edges of its own, to what was connected through the dead alone.
+            graph.measure_edges(writer.upper_rows, kept);
+            writer.distances_known = true;
+        }
+        drop(writer);
         Ok(graph)
     }
 
@@ -104,6 +110,11 @@ impl HnswGraph {
         let mut edges = self.edges(level, id);
         let mut dead: Vec<u32> = edges.iter().map(|edge| edge.0).filter(|&node| !is_live(node)).collect();
         edges.retain(|edge| is_live(edge.0));
+        // Those of an imported graph may be unknown.
+        for edge in edges.iter_mut().filter(|edge| edge.1.is_nan()) {
+            let distance = source.distance_between(id, edge.0);
+            edge.1 = if distance.is_nan() { f32::INFINITY } else { distance };
+        }
         if dead.is_empty() {
             return edges;
         }
@@ -131,7 +142,8 @@ impl HnswGraph {
             }
         });
         let mut distances = vec![0.0; found.len()];
-        let query = PreparedQuery::new(source.vector(id), source.distance_type());
+        let vector = source.widened(id);
+        let query = PreparedQuery::new(&vector, source.distance_type());
         source.distances_to(&query, &found, &mut distances);
         let mut candidates: Vec<u64> = found.iter().zip(distances).map(|(&id, d)| key::key(d, id)).collect();
         candidates.extend(edges.iter().map(|&(id, distance)| key::key(distance, id)));

@@ -6,6 +6,7 @@ use std::ops::Range;
 
 use super::HnswGraph;
 use super::key::{id, key};
+use super::plan::Costs;
 use super::scope::Scope;
 use super::scratch::Scratch;
 use super::search::{SearchResult, key_range, results};
@@ -20,7 +21,8 @@ use crate::version::{IndexVersion, Versions};
 /// A walk that stops when it has a page, and goes on from there.
 ///
 /// Nodes met are either a candidate, to be expanded, or were; rows met that qualify are among the `ef` nearest
-/// that were not given out, or in the rest. A page is taken when no candidate is nearer than the `ef`-th.
+/// that were not given out, or in the rest. A page is taken when no candidate is nearer than the `ef`-th. Where few
+/// rows qualify, all of them are scored at once, or as soon as the walk has cost as much.
 pub(crate) struct Cursor<'a, S> {
     graph: &'a HnswGraph,
     source: S,
@@ -38,6 +40,9 @@ pub(crate) struct Cursor<'a, S> {
     rest: BinaryHeap<Reverse<u64>>,
     /// Whether the walk has ended, and what it did not meet was scanned.
     exhausted: bool,
+    /// Distances computed, and how many of them a scan is worth.
+    spent: u64,
+    scan: u64,
 }
 
 impl<'a, S: VectorSource> Cursor<'a, S> {
@@ -53,12 +58,17 @@ impl<'a, S: VectorSource> Cursor<'a, S> {
         let (visible, max_row_id) = (scope.visible(), scope.max_row_id());
         let exhausted = visible == 0;
         let readable = graph.readable(&source);
+        let ef = params.ef.clamp(1, (readable as usize).max(1));
+        let m = graph.params.m;
+        let costs = Costs::of(&scope, readable, ef, m, range.is_some());
+        let everything = scope.is_everything() && range.is_none();
+        let scan_at_once = !everything && costs.starts_with_scan(ef, m);
         let mut cursor = Self {
             graph,
             source,
             dead,
             query: query.to_vec(),
-            ef: params.ef.max(1),
+            ef,
             mask: params.mask,
             max_row_id,
             visible,
@@ -68,7 +78,14 @@ impl<'a, S: VectorSource> Cursor<'a, S> {
             nearest: BinaryHeap::new(),
             rest: BinaryHeap::new(),
             exhausted,
+            spent: 0,
+            scan: if everything { u64::MAX } else { costs.scan() },
         };
+        if scan_at_once {
+            cursor.walk(|walk, _| walk.start_through());
+            cursor.scan_rest();
+            return Ok(cursor);
+        }
         if let Some(entry) = view.entry.filter(|_| !exhausted) {
             let entry = if entry.id < readable { entry } else { graph.entry_below(readable) };
             let ef = cursor.ef;
@@ -100,10 +117,16 @@ impl<'a, S: VectorSource> Cursor<'a, S> {
                 break;
             }
             self.scratch.candidates.pop();
-            let met = self.walk(|walk, _| walk.expand(id(next)));
+            let (met, distances) = self.walk(|walk, _| (walk.expand(id(next)), walk.effort.distances));
             self.meet(&met);
+            self.spent += distances;
+            if self.spent >= self.scan {
+                self.scan_rest();
+                break;
+            }
             self.refill(ef);
         }
+        self.refill(ef);
         let mut keys = std::mem::take(&mut self.nearest).into_sorted_vec();
         let later = keys.split_off(k.min(keys.len()));
         self.rest.extend(later.into_iter().map(Reverse));
@@ -155,8 +178,7 @@ impl<'a, S: VectorSource> Cursor<'a, S> {
         self.meet(&met);
         self.scratch.candidates.clear();
         self.exhausted = true;
-        let ef = self.ef.max(self.nearest.len() + self.rest.len());
-        self.refill(ef);
+        self.refill(self.ef.max(self.nearest.len()));
     }
 
     /// Runs a step of the walk.

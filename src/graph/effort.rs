@@ -44,6 +44,12 @@ impl Effort {
         self.spent
     }
 
+    /// The same with a look at the clock each time: for work that comes in large pieces.
+    pub fn is_spent_now(&mut self) -> bool {
+        self.looks = 0;
+        self.is_spent()
+    }
+
     #[cold]
     fn look_at_clock(&mut self, deadline: Instant) {
         if !self.spent && self.looks.is_multiple_of(CLOCK) {

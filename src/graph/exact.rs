@@ -9,7 +9,7 @@ use super::HnswGraph;
 use super::key::key;
 use super::scope::Scope;
 use super::search::{SearchResult, key_range, results};
-use super::walk::keep_nearest;
+use super::walk::{SCAN_TESTS, keep_nearest};
 use crate::distance::PreparedQuery;
 use crate::error::Result;
 use crate::params::SearchParams;
@@ -76,16 +76,20 @@ fn nearest<S: VectorSource + ?Sized>(
         }
         effort.distances += block.len() as u64;
         block.clear();
-        !effort.is_spent()
+        !effort.is_spent_now()
     };
+    let mut start = ids.start;
     let mut complete = true;
-    scope.for_each(ids, |id| {
-        block.push(id);
-        complete = block.len() < BLOCK || score(&mut block);
-        complete
-    });
-    if complete {
-        score(&mut block);
+    while complete && start < ids.end {
+        let stop = ids.end.min(start.saturating_add(SCAN_TESTS));
+        scope.for_each(start..stop, |id| {
+            block.push(id);
+            complete = block.len() < BLOCK || score(&mut block);
+            complete
+        });
+        // Tests take time too, also those that all rows fail.
+        complete = complete && score(&mut block);
+        start = stop;
     }
     nearest.into_vec()
 }

@@ -69,7 +69,8 @@ impl Siblings {
         let rows = map(ids, |&id| {
             let before: Vec<u32> = (start..id).collect();
             let mut distances = vec![0.0; before.len()];
-            let query = PreparedQuery::new(source.vector(id), source.distance_type());
+            let vector = source.widened(id);
+            let query = PreparedQuery::new(&vector, source.distance_type());
             source.distances_to(&query, &before, &mut distances);
             distances
         });
@@ -174,7 +175,8 @@ impl HnswGraph {
         S: VectorSource + ?Sized,
     {
         let Some(entry) = entry else { return Vec::new() };
-        let query = PreparedQuery::new(source.vector(id), source.distance_type());
+        let vector = source.widened(id);
+        let query = PreparedQuery::new(&vector, source.distance_type());
         let highest = self.levels.target_level(id).min(entry.level);
         let mut way = Vec::with_capacity(entry.level - highest + 1);
         self.scratch.with(|scratch| {
@@ -227,7 +229,8 @@ impl HnswGraph {
         older: u32,
         source: &S,
     ) -> Vec<Vec<u64>> {
-        let query = PreparedQuery::new(source.vector(id), source.distance_type());
+        let vector = source.widened(id);
+        let query = PreparedQuery::new(&vector, source.distance_type());
         let ef = self.params.ef_construction;
         let mut candidates = vec![Vec::new(); highest + 1];
         self.scratch.with(|scratch| {

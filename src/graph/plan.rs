@@ -19,7 +19,8 @@ pub enum SearchPlan {
     Graph,
     /// Through the graph, past rows that may not be returned.
     FilteredGraph,
-    /// All rows that may be returned were compared with the query, at once or after a walk that gave up.
+    /// All rows that may be returned were compared with the query, at once or after a walk that gave up or did not
+    /// find enough.
     Scan,
 }
 
@@ -61,8 +62,9 @@ pub(super) struct Costs {
 }
 
 /// How a walk is doing.
-#[derive(Default)]
 pub(super) struct Progress {
+    /// Distances computed before it began.
+    pub before: u64,
     pub expanded: u64,
     /// Those of them that may be returned.
     pub passed: u64,
@@ -80,13 +82,21 @@ impl Costs {
         let matches = scope.estimate();
         let part = (matches as f64 / f64::from(readable.max(1))).clamp(f64::MIN_POSITIVE, 1.0);
         let scan = matches / SCAN_SPEED + scope.tests() / TEST_SPEED;
-        let walk = if has_range { f64::INFINITY } else { (results * m) as f64 * part.powf(-0.7) };
+        let walk = if has_range { f64::INFINITY } else { results as f64 * m as f64 * part.powf(-0.7) };
         Self { matches, part, scan, walk }
     }
 
-    /// How wide a beam has to be to hold so many results, if most of it may be returned.
-    pub fn width_of_beam(&self, results: usize) -> Option<usize> {
-        (self.part >= MOST && self.walk.is_finite()).then(|| (results as f64 / self.part).ceil() as usize)
+    /// How wide a beam has to be to hold so many results, if most of it may be returned, and in nearly all cases
+    /// `needed` of them.
+    pub fn width_of_beam(&self, results: usize, needed: usize) -> Option<usize> {
+        let slack = 2.0 * (needed as f64 * (1.0 - self.part)).sqrt();
+        let width = (results as f64).max(needed as f64 + slack) / self.part;
+        (self.part >= MOST && self.walk.is_finite()).then_some(width.ceil() as usize)
+    }
+
+    /// What a scan costs.
+    pub fn scan(&self) -> u64 {
+        self.scan
     }
 
     /// Whether to scan at once.
@@ -99,6 +109,7 @@ impl Costs {
 
     /// Whether a walk that has computed so many distances shall give up.
     pub fn is_hopeless(&self, distances: u64, progress: &Progress) -> bool {
+        let distances = distances - progress.before;
         let trial = self.scan / TRIAL;
         // As far off as an estimate can be, and no matter while it is little beside a scan.
         let limit = (self.walk * 3.0).max(trial as f64).min(self.scan as f64);

@@ -103,30 +103,40 @@ impl<'a, S: VectorSource + ?Sized> Scope<'a, S> {
         let of_mask = match self.mask {
             None => 1.0,
             Some(RowMask::Ids(bits)) => share(bits.slice(0, self.visible as usize).count_set_bits() as u64),
-            Some(RowMask::RowIds(row_ids)) => share(row_ids.len()).min(1.0),
-            Some(RowMask::Predicate(_)) => return self.sample(),
+            Some(RowMask::RowIds(row_ids)) => {
+                // Dead rows may have the row ids of live ones: members are live rows.
+                let live = (visible as f64 * alive).max(1.0);
+                (row_ids.len() as f64 / live).min(1.0)
+            }
+            Some(RowMask::Predicate(_)) => return self.sample(|id| self.admits(id)),
         };
-        let below = if self.max_row_id.is_some() { share(self.sample()) } else { 1.0 };
+        let below = match self.max_row_id {
+            Some(_) => share(self.sample(|id| self.is_below(id))),
+            None => 1.0,
+        };
         (visible as f64 * alive * of_mask * below).ceil() as u64
     }
 
     /// Rows that [`for_each`](Self::for_each) has to test.
     pub fn tests(&self) -> u64 {
         match self.mask {
-            Some(RowMask::Ids(_) | RowMask::RowIds(_)) => 0,
+            Some(RowMask::Ids(_)) => 0,
+            // Where row ids ascend, those between two members are passed over.
+            Some(RowMask::RowIds(_)) if self.source.visible_len(u64::MAX).is_some() => 0,
+            Some(RowMask::RowIds(_)) => u64::from(self.visible),
             Some(RowMask::Predicate(_)) => u64::from(self.visible),
             None if self.is_everything() => 0,
             None => u64::from(self.visible),
         }
     }
 
-    fn sample(&self) -> u64 {
+    fn sample(&self, passes: impl Fn(u32) -> bool) -> u64 {
         let visible = u64::from(self.visible);
         if visible <= SAMPLE {
-            return (0..self.visible).filter(|&id| self.admits(id)).count() as u64;
+            return (0..self.visible).filter(|&id| passes(id)).count() as u64;
         }
-        // Not every so-manieth: masks have periods too.
-        let passed = (0..SAMPLE).filter(|&draw| self.admits((mix(draw) % visible) as u32)).count();
+        // Not every n-th: masks have periods too.
+        let passed = (0..SAMPLE).filter(|&draw| passes((mix(draw) % visible) as u32)).count();
         visible * passed as u64 / SAMPLE
     }
 
@@ -145,6 +155,8 @@ impl<'a, S: VectorSource + ?Sized> Scope<'a, S> {
             Some(RowMask::RowIds(row_ids)) => {
                 let mut members = row_ids.iter().peekable();
                 let (mut id, mut last) = (ids.start, 0);
+                let sparse = row_ids.len().saturating_mul(32) < ids.len() as u64
+                    && self.source.visible_len(u64::MAX).is_some();
                 while id < ids.end {
                     let (row_id, rows) = self.source.row_id_run(id);
                     let rows = rows.clamp(1, ids.end - id);
@@ -164,6 +176,12 @@ impl<'a, S: VectorSource + ?Sized> Scope<'a, S> {
                         last = member;
                     }
                     id += rows;
+                    if sparse {
+                        // Row ids ascend: on to the one of the next member.
+                        let Some(&member) = members.peek() else { return };
+                        let before = member.checked_sub(1).and_then(|below| self.source.visible_len(below));
+                        id = id.max(u32::try_from(before.unwrap_or(0)).unwrap_or(u32::MAX));
+                    }
                 }
             }
             _ => {

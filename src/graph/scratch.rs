@@ -24,6 +24,13 @@ pub(super) struct Scratch {
 }
 
 impl Scratch {
+    /// A search for everything leaves heaps of everything.
+    fn shrink(&mut self) {
+        self.candidates.shrink_to(KEPT);
+        self.results.shrink_to(KEPT);
+        self.beam.shrink_to(KEPT);
+    }
+
     fn resident_bytes(&self) -> usize {
         self.visited.resident_bytes()
             + self.pool.resident_bytes()
@@ -32,6 +39,9 @@ impl Scratch {
             + (self.candidates.capacity() + self.results.capacity() + self.beam.capacity()) * size_of::<u64>()
     }
 }
+
+/// Entries of a heap that are kept for the next walk.
+const KEPT: usize = 1 << 14;
 
 /// Scratch of walks that have ended. In the steady state a walk allocates nothing.
 pub(super) struct ScratchPool {
@@ -52,6 +62,7 @@ impl ScratchPool {
         let mut scratch = self.idle.pop().unwrap_or_default();
         self.bytes.fetch_sub(scratch.resident_bytes(), Ordering::Relaxed);
         let result = work(&mut scratch);
+        scratch.shrink();
         let bytes = scratch.resident_bytes();
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
         if self.idle.push(scratch).is_err() {

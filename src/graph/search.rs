@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::HnswGraph;
 use super::effort::Effort;
 use super::key::{ScoredPoint, distance, id, key};
-use super::plan::{Costs, SearchPlan, SearchStats};
+use super::plan::{Costs, Progress, SearchPlan, SearchStats};
 use super::scope::Scope;
 use super::walk::{Goal, Walk, descent_width};
 use super::watermarks::{Entry, View};
@@ -82,7 +82,7 @@ impl HnswGraph {
             return Ok((Vec::new(), stats(SearchPlan::Graph, &effort)));
         };
         let entry = if entry.id < readable { entry } else { self.entry_below(readable) };
-        let ef = params.ef.max(1);
+        let ef = params.ef.clamp(1, (readable as usize).max(1));
 
         let query = PreparedQuery::new(query, source.distance_type());
         let (plan, keys) = self.scratch.with(|scratch| {
@@ -94,11 +94,16 @@ impl HnswGraph {
                 (!unfiltered).then(|| Costs::of(&scope, readable, results, self.params.m, range.is_some()));
             let goal = Goal { scope: &scope, results, range: range.map(|range| (range, ef)), costs };
             let (plan, keys) = match self.beam(&mut walk, entry, k, params, &goal) {
-                Some(keys) => (if unfiltered { SearchPlan::Graph } else { SearchPlan::FilteredGraph }, keys),
-                None => {
-                    let plan = self.search_through(&mut walk, entry, k, params, &goal);
+                Ok(keys) => (if unfiltered { SearchPlan::Graph } else { SearchPlan::FilteredGraph }, keys),
+                Err(met) => {
+                    let plan = self.search_through(&mut walk, entry, k, &goal);
                     let mut keys: Vec<u64> = walk.scratch.results.drain().collect();
+                    if !walk.effort.is_complete() {
+                        // The best so far is what either found.
+                        keys.extend(met);
+                    }
                     keys.sort_unstable();
+                    keys.dedup();
                     keys.truncate(k);
                     (plan, keys)
                 }
@@ -126,7 +131,8 @@ impl HnswGraph {
     }
 
     /// A plain beam, where every row met may be returned, or most: then it is wider by what will be dropped.
-    /// Nothing if too many were dropped for the beam to have been wide enough, or the writer was faster.
+    /// An error with what was found if too much was dropped for the beam to have been wide enough, or the writer was
+    /// faster.
     fn beam<S: VectorSource + ?Sized>(
         &self,
         walk: &mut Walk<'_, S>,
@@ -134,13 +140,14 @@ impl HnswGraph {
         k: usize,
         params: &SearchParams,
         goal: &Goal<'_, S>,
-    ) -> Option<Vec<u64>> {
+    ) -> std::result::Result<Vec<u64>, Vec<u64>> {
+        let needed = k.max(goal.results * 4 / 5);
         let width = match &goal.costs {
-            Some(costs) => costs.width_of_beam(goal.results)?,
+            Some(costs) => costs.width_of_beam(goal.results, needed).unwrap_or(usize::MAX),
             None => goal.results,
         };
         if width > POOL_EF {
-            return None;
+            return Err(Vec::new());
         }
         let start = walk.descend(entry, 0, descent_width(width), |_| ());
         let gamma = params.gamma.filter(|_| goal.costs.is_none());
@@ -148,7 +155,7 @@ impl HnswGraph {
             if effort.is_spent() {
                 return 0;
             }
-            match gamma.and_then(|gamma| Some((gamma, distance(*pool.keys().get(k - 1)?)))) {
+            match gamma.and_then(|gamma| Some((gamma.max(0.0), distance(*pool.keys().get(k - 1)?)))) {
                 Some((gamma, kth)) => key(kth + gamma * kth.abs(), u32::MAX),
                 None => u64::MAX,
             }
@@ -157,12 +164,12 @@ impl HnswGraph {
         let (enough, mut keys) = match goal.costs {
             Some(_) => {
                 let keys: Vec<u64> = met.iter().copied().filter(|&key| goal.scope.admits(id(key))).collect();
-                (keys.len() >= k.max(goal.results * 4 / 5), keys)
+                (keys.len() >= needed, keys)
             }
             None => (met.len() >= k, met.get(..k).unwrap_or(met).to_vec()),
         };
         keys.truncate(k);
-        (enough && !walk.overtaken || !walk.effort.is_complete()).then_some(keys)
+        if enough && !walk.overtaken || !walk.effort.is_complete() { Ok(keys) } else { Err(keys) }
     }
 
     /// Past rows that may not be returned, or straight to those that may; the results are in the scratch.
@@ -171,28 +178,27 @@ impl HnswGraph {
         walk: &mut Walk<'_, S>,
         entry: Entry,
         k: usize,
-        params: &SearchParams,
         goal: &Goal<'_, S>,
     ) -> SearchPlan {
-        let ef = params.ef.max(1);
         if goal.costs.as_ref().is_some_and(|costs| costs.starts_with_scan(goal.results, self.params.m)) {
             walk.start_through();
             walk.scan_unvisited(goal);
             return SearchPlan::Scan;
         }
-        let start = walk.descend(entry, 0, descent_width(ef.max(k)), |_| ());
+        let mut progress = Progress { before: walk.effort.distances, expanded: 0, passed: 0 };
+        let start = walk.descend(entry, 0, descent_width(goal.results), |_| ());
         walk.start_through();
-        let mut arrived = walk.beam_search_through(start, goal);
+        let mut arrived = walk.beam_search_through(start, goal, &mut progress);
         if arrived && walk.scratch.results.len() < k && goal.range.is_none() && walk.effort.is_complete() {
             // The walk ran out of nodes; from the entry point all of them can be reached.
             let entry = walk.score(entry.id);
-            arrived = walk.beam_search_through(entry, goal);
+            arrived = walk.beam_search_through(entry, goal, &mut progress);
         }
         let short = walk.scratch.results.len() < k && goal.range.is_none();
         if (!arrived || short) && walk.effort.is_complete() {
             // Too dear, or all but those whose way leads through nodes past `readable`.
             walk.scan_unvisited(goal);
-            return if arrived { SearchPlan::FilteredGraph } else { SearchPlan::Scan };
+            return SearchPlan::Scan;
         }
         if goal.costs.is_some() { SearchPlan::FilteredGraph } else { SearchPlan::Graph }
     }

@@ -30,7 +30,8 @@ impl<'a, S: VectorSource + ?Sized> Selection<'a, S> {
     /// vector would fill each other's lists.
     pub fn is_diverse(&mut self, candidate: u64) -> bool {
         let to_target = distance(candidate);
-        let query = PreparedQuery::new(self.source.vector(id(candidate)), self.source.distance_type());
+        let vector = self.source.widened(id(candidate));
+        let query = PreparedQuery::new(&vector, self.source.distance_type());
         for (ids, edges) in self.ids.chunks(GROUP).zip(self.edges.chunks(GROUP)) {
             let distances = &mut self.distances[..ids.len()];
             self.source.distances_to(&query, ids, distances);

@@ -24,11 +24,16 @@ const WIDE_LEVELS: usize = 3;
 
 /// Rows scored at a time in a scan.
 const SCAN_BLOCK: usize = 256;
+/// Rows tested in a scan between two looks at the limits.
+pub(super) const SCAN_TESTS: u32 = 1024;
 
 /// Width of that beam, for a beam of `ef` on level 0.
 pub(super) fn descent_width(ef: usize) -> usize {
-    ef / 8
+    (ef / 8).min(WIDEST)
 }
+
+/// Beyond this width, the beam of a descent costs more than it finds.
+const WIDEST: usize = 512;
 
 /// One query on its way through the graph.
 pub(super) struct Walk<'a, S: ?Sized> {
@@ -188,12 +193,11 @@ impl<'a, S: VectorSource + ?Sized> Walk<'a, S> {
 
     /// Beam search on level 0 that walks through nodes it may not return: they lead on, but they
     /// take no place among the results. Goes on from what the scratch holds; false if it gave up.
-    pub fn beam_search_through(&mut self, start: u64, goal: &Goal<'_, S>) -> bool {
+    pub fn beam_search_through(&mut self, start: u64, goal: &Goal<'_, S>, progress: &mut Progress) -> bool {
         if !self.scratch.visited.insert(id(start)) {
             return true;
         }
         self.offer(start, goal);
-        let mut progress = Progress::default();
         while let Some(Reverse(nearest)) = self.scratch.candidates.pop() {
             if nearest > self.bound(goal) || self.effort.is_spent() {
                 break;
@@ -201,7 +205,7 @@ impl<'a, S: VectorSource + ?Sized> Walk<'a, S> {
             if let Some(costs) = &goal.costs {
                 progress.expanded += 1;
                 progress.passed += u64::from(goal.scope.admits(id(nearest)));
-                if costs.is_hopeless(self.effort.distances, &progress) {
+                if costs.is_hopeless(self.effort.distances, progress) {
                     return false;
                 }
             }
@@ -258,18 +262,21 @@ impl<'a, S: VectorSource + ?Sized> Walk<'a, S> {
     pub fn scan_unvisited(&mut self, goal: &Goal<'_, S>) {
         self.scratch.visited.grow(goal.scope.visible() as usize);
         self.scratch.ids.clear();
-        goal.scope.for_each(0..goal.scope.visible(), |id| {
-            if self.scratch.visited.insert(id) {
-                self.scratch.ids.push(id);
-            }
-            self.scratch.ids.len() < SCAN_BLOCK || {
-                self.keep_collected(goal);
-                !self.effort.is_spent()
-            }
-        });
-        if !self.effort.is_spent() {
-            self.keep_collected(goal);
+        let (mut start, end) = (0, goal.scope.visible());
+        while start < end && !self.effort.is_spent_now() {
+            let stop = end.min(start.saturating_add(SCAN_TESTS));
+            goal.scope.for_each(start..stop, |id| {
+                if self.scratch.visited.insert(id) {
+                    self.scratch.ids.push(id);
+                }
+                self.scratch.ids.len() < SCAN_BLOCK || {
+                    self.keep_collected(goal);
+                    !self.effort.is_spent()
+                }
+            });
+            start = stop;
         }
+        self.keep_collected(goal);
     }
 
     /// Scores the ids that were collected in a scan, and keeps the best.

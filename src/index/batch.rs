@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use arrow_array::cast::AsArray;
-use arrow_array::types::Float32Type;
 use arrow_array::{Array, FixedSizeListArray, Float32Array, RecordBatch, UInt32Array, UInt64Array};
 use arrow_schema::{DataType, Field, Schema};
 use rayon::prelude::*;
@@ -13,12 +11,13 @@ use crate::error::{Error, Result};
 use crate::graph::SearchResult;
 use crate::lance::{DISTANCE_COLUMN, ROW_ID_COLUMN};
 use crate::params::SearchParams;
+use crate::store::{ElementType, widened};
 
 /// The position of the query in its array.
 const QUERY_COLUMN: &str = "query";
 
 impl HnswIndex {
-    /// Searches for every row of an array, on rayon's current pool; all of them see one version of the index.
+    /// Searches for every row of an array, of whatever elements, on rayon's current pool; all of them see one version of the index.
     ///
     /// The answers are rows of `query: UInt32` (the position of the query), `_rowid: UInt64` and
     /// `_distance: Float32`, by query and nearest first. A null query has none.
@@ -28,15 +27,12 @@ impl HnswIndex {
     /// - [`Error::InvalidQuery`] if a query cannot be searched for, as [`search`](Self::search),
     /// - what [`search`](Self::search) says of `params`.
     pub fn search_batch(&self, queries: &FixedSizeListArray, params: SearchParams) -> Result<RecordBatch> {
-        if queries.value_type() != DataType::Float32 {
-            let actual = queries.data_type().to_string();
-            return Err(Error::UnsupportedType { expected: "FixedSizeList<Float32>", actual });
-        }
-        let actual = usize::try_from(queries.value_length()).unwrap_or(0);
+        let (element_type, actual) = ElementType::of_vectors(queries.data_type())?;
         if actual != self.dim() {
             return Err(Error::DimensionMismatch { expected: self.dim(), actual });
         }
-        let values = queries.values().as_primitive::<Float32Type>();
+        let nulls = queries.values().nulls().filter(|nulls| nulls.null_count() > 0);
+        let values = widened(queries.values(), element_type).unwrap_or_default();
         let version = self.version_of(&params);
         let params = params.version(version);
         let dead = Some((&self.versions, version));
@@ -46,11 +42,12 @@ impl HnswIndex {
                 return Ok(Vec::new());
             }
             let elements = row * actual..(row + 1) * actual;
-            if let Some(position) = elements.clone().position(|at| values.is_null(at)) {
+            let is_null = |at| nulls.is_some_and(|nulls| nulls.is_null(at));
+            if let Some(position) = elements.clone().position(is_null) {
                 let source = Box::new(Error::UnusableQuery { reason: "a null", position });
                 return Err(Error::InvalidQuery { row, source });
             }
-            let found = self.graph.search_version(&values.values()[elements], &params, &source, dead);
+            let found = self.graph.search_version(&values[elements], &params, &source, dead);
             found.map(|(results, _)| results).map_err(|e| match e {
                 Error::UnusableQuery { .. } => Error::InvalidQuery { row, source: Box::new(e) },
                 other => other,

@@ -11,7 +11,7 @@ impl HnswIndex {
     /// A new index of the live rows alone, over the same buffers: ids are given out anew, in the old order, row ids
     /// stay. Links that led through dead rows are repaired, which is several times faster than a build; if less than
     /// a quarter of the rows is left, they are linked from scratch. Appends wait meanwhile; rows that are deleted
-    /// meanwhile are still in the new index.
+    /// meanwhile are still in the new index, whose versions are its own and whose count of skipped rows is zero.
     ///
     /// A buffer of the caller stays alive as long as one row of its batch does.
     ///
@@ -28,7 +28,7 @@ impl HnswIndex {
             graph.insert_batch(0..live.len() as u32, &store.view())?;
             graph
         } else {
-            self.graph.compacted(&live, &self.view(version))?
+            self.graph.compacted(&live, &self.view(version), &store.view())?
         };
         Ok(Self::of(store, graph))
     }

@@ -14,6 +14,9 @@ use crate::rows::Rows;
 use crate::store::{Appended, RowIds};
 use crate::version::IndexVersion;
 
+/// Rows looked up before a delete may come in between.
+const AT_A_TIME: u32 = 4096;
+
 /// What it means when a live row has the row id of a new one.
 #[derive(Clone, Copy, PartialEq)]
 enum OnDuplicate {
@@ -35,7 +38,7 @@ impl HnswIndex {
     ///
     /// # Errors
     /// The index is as it was if
-    /// - the elements are not `Float32` ([`Error::UnsupportedType`]),
+    /// - the elements are of another type ([`Error::UnsupportedType`]),
     /// - the lists have another length than `dim` ([`Error::DimensionMismatch`]),
     /// - there is not one row id for each row ([`Error::RowIdCount`], [`Error::NullRowId`],
     ///   [`Error::RowIdOverflow`]),
@@ -83,11 +86,7 @@ impl HnswIndex {
         }
         if on_duplicate == OnDuplicate::Refuse {
             self.store.check_batch(vectors, &row_ids)?;
-            let source = self.store.view();
-            let mut rows = self.lock_rows();
-            rows.catch_up(len as u32, &source);
-            let version = self.version();
-            rows.check_new(vectors, &row_ids, &source, |id| self.versions.is_dead(id, version))?;
+            self.check_new(vectors.len(), &row_ids, len as u32)?;
         }
         let appended = self.store.append(vectors, row_ids.clone())?;
         let source = self.store.view();
@@ -101,6 +100,39 @@ impl HnswIndex {
         }
         self.versions.publish(IndexVersion::new(appended.ids.end, deletes));
         Ok(appended.ids)
+    }
+
+    /// Checks that no row of a batch has the row id of a live row, or of another one of the batch. Deletes can go on
+    /// in between: they make no duplicates.
+    fn check_new(&self, batch: usize, row_ids: &RowIds, committed: u32) -> Result<()> {
+        let source = self.store.view();
+        loop {
+            let mut rows = self.lock_rows();
+            if rows.entered() >= committed {
+                break;
+            }
+            let end = committed.min(rows.entered().saturating_add(AT_A_TIME));
+            rows.catch_up(end, &source);
+        }
+        let ascending = row_ids.ascending_from();
+        if ascending.is_some_and(|first| self.lock_rows().are_below(first)) {
+            return Ok(());
+        }
+        let twice = ascending.map_or_else(|| row_ids.first_twice(), |_| None);
+        for start in (0..batch).step_by(AT_A_TIME as usize) {
+            let rows = self.lock_rows();
+            let version = self.version();
+            let is_live =
+                |row_id| rows.find(row_id, &source, |id| self.versions.is_dead(id, version)).is_some();
+            let mut chunk = start..batch.min(start + AT_A_TIME as usize);
+            if let Some(row) = chunk.find(|&row| is_live(row_ids.get(row))) {
+                return Err(Error::DuplicateRowId { row_id: row_ids.get(row), row });
+            }
+        }
+        match twice {
+            Some(row) => Err(Error::DuplicateRowId { row_id: row_ids.get(row), row }),
+            None => Ok(()),
+        }
     }
 
     /// Enters the rows of a batch one after the other, burying those whose place they take. Returns the number of
@@ -134,8 +166,9 @@ impl HnswIndex {
     }
 
     /// Deletes the live row of a row id: no search that starts after this returns it, those that had started and
-    /// those of an older version do. Takes constant time and does not wait for an append that is under way, whose
-    /// rows are not there yet.
+    /// those of an older version do. Takes constant time, but that rows appended since the last delete or check are
+    /// first entered in a directory. Does not wait for an append that is under way, whose rows are not there yet; only
+    /// for the moment in which an update exchanges rows.
     ///
     /// # Errors
     /// [`Error::UnknownRowId`] if no live row has that row id.

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::UInt64Type;
-use arrow_array::{FixedSizeListArray, Float32Array, RecordBatch, UInt64Array};
+use arrow_array::{FixedSizeListArray, RecordBatch, UInt64Array};
 use arrow_schema::{DataType, Field, Schema};
 
-use super::{DISTANCE_TYPE_KEY, FLAT_COLUMN, ROW_ID_COLUMN, list_item};
+use super::{DISTANCE_TYPE_KEY, FLAT_COLUMN, ROW_ID_COLUMN};
 use crate::distance::DistanceType;
 use crate::error::{Error, Result};
 use crate::source::VectorSource;
@@ -16,19 +16,21 @@ use crate::store::VectorStoreSnapshot;
 
 impl VectorStoreSnapshot {
     /// The vectors in the form of Lance's flat storage: `_rowid: UInt64` and
-    /// `flat: FixedSizeList<Float32>`, row `r` for id `r`, as they came (not normalized). The metric is
+    /// `flat: FixedSizeList`, row `r` for id `r`, as they came (not normalized). The metric is
     /// in the schema metadata, under `distance_type`.
     ///
     /// # Errors
-    /// [`Error::Arrow`] if Arrow refuses the size.
+    /// [`Error::NotInLance`] if Lance does not know the distance type, [`Error::Arrow`] if Arrow refuses the size.
     pub fn to_record_batch(&self) -> Result<RecordBatch> {
         let (len, dim) = (self.len() as u32, self.dim());
-        let mut values = Vec::with_capacity(len as usize * dim);
-        (0..len).for_each(|id| values.extend_from_slice(self.vector(id)));
+        if self.distance_type() == DistanceType::L1 {
+            let actual = self.distance_type().to_string();
+            return Err(Error::NotInLance { what: "distance type", actual });
+        }
         let row_ids: UInt64Array = (0..len).map(|id| self.row_id(id)).collect::<Vec<_>>().into();
-        let values = Arc::new(Float32Array::new(values.into(), None));
-        let vectors = FixedSizeListArray::try_new(list_item(DataType::Float32), dim as i32, values, None)?;
-        let list = DataType::FixedSizeList(list_item(DataType::Float32), dim as i32);
+        let element_type = self.element_type();
+        let vectors = FixedSizeListArray::try_new(element_type.item(), dim as i32, self.values()?, None)?;
+        let list = element_type.vectors(dim);
         let schema = Schema::new_with_metadata(
             vec![Field::new(ROW_ID_COLUMN, DataType::UInt64, false), Field::new(FLAT_COLUMN, list, true)],
             HashMap::from([(DISTANCE_TYPE_KEY.to_string(), self.distance_type().to_string())]),

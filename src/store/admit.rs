@@ -6,6 +6,7 @@ use arrow_array::{Array, FixedSizeListArray};
 use arrow_buffer::NullBuffer;
 
 use crate::distance::DistanceType;
+use crate::distance::element::Element;
 
 /// How many rows got no id, by reason. A row counts once, under the first reason that holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -57,10 +58,10 @@ pub(super) struct Admitted {
 }
 
 /// Looks at every row once. `values` starts at the first row of `vectors`.
-pub(super) fn admit(
+pub(super) fn admit<T: Element>(
     vectors: &FixedSizeListArray,
     value_nulls: Option<&NullBuffer>,
-    values: &[f32],
+    values: &[T],
     distance_type: DistanceType,
 ) -> Admitted {
     let dim = vectors.value_length() as usize;
@@ -100,6 +101,6 @@ pub(super) fn admit(
 
 /// The largest magnitude, as bits: these order as the magnitudes do, infinity and NaN at the end.
 /// Without an early exit, so that it vectorizes.
-fn largest_bits(vector: &[f32]) -> i32 {
-    vector.iter().fold(0, |largest, x| largest.max((x.to_bits() & 0x7fff_ffff) as i32))
+fn largest_bits<T: Element>(vector: &[T]) -> i32 {
+    vector.iter().fold(0, |largest, x| largest.max((x.widen().to_bits() & 0x7fff_ffff) as i32))
 }

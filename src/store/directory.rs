@@ -21,8 +21,9 @@ use std::slice;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
-use arrow_buffer::ScalarBuffer;
+use arrow_array::ArrayRef;
 
+use super::element_type::Stored;
 use super::row_ids::RowIds;
 use crate::chunked::Chunked;
 
@@ -34,21 +35,21 @@ const TABLE: u32 = u32::MAX;
 #[derive(Clone)]
 pub(super) struct Batch {
     /// Element `position * dim` is the first of the row at `position`.
-    pub values: ScalarBuffer<f32>,
+    pub values: ArrayRef,
     pub row_ids: RowIds,
 }
 
 /// Addresses of 256 consecutive ids.
 #[repr(align(32))]
-struct Block {
+struct Block<T> {
     /// Address of id 0.
-    first: AtomicPtr<f32>,
+    first: AtomicPtr<T>,
     /// Address of id `split`.
-    second: AtomicPtr<f32>,
+    second: AtomicPtr<T>,
     split: AtomicU32,
 }
 
-impl Default for Block {
+impl<T> Default for Block<T> {
     fn default() -> Self {
         Self {
             first: AtomicPtr::new(null_mut()),
@@ -59,19 +60,24 @@ impl Default for Block {
 }
 
 /// The batches of 256 consecutive ids, for their row ids: a batch number above a position.
-#[derive(Default)]
-struct Places {
+struct Places<T> {
     first: AtomicU64,
     second: AtomicU64,
-    table: OnceLock<Table>,
+    table: OnceLock<Table<T>>,
 }
 
-struct Table {
-    addresses: Box<[AtomicPtr<f32>]>,
+impl<T> Default for Places<T> {
+    fn default() -> Self {
+        Self { first: AtomicU64::new(0), second: AtomicU64::new(0), table: OnceLock::new() }
+    }
+}
+
+struct Table<T> {
+    addresses: Box<[AtomicPtr<T>]>,
     places: Box<[AtomicU64]>,
 }
 
-impl Table {
+impl<T> Table<T> {
     fn new() -> Self {
         Self {
             addresses: (0..BLOCK).map(|_| AtomicPtr::new(null_mut())).collect(),
@@ -84,10 +90,11 @@ fn place(batch: u32, position: u32) -> u64 {
     u64::from(batch) << 32 | u64::from(position)
 }
 
-pub(super) struct Directory {
+/// Vectors of elements `T` by id.
+pub(super) struct Directory<T> {
     dim: usize,
-    blocks: Chunked<Block>,
-    places: Chunked<Places>,
+    blocks: Chunked<Block<T>>,
+    places: Chunked<Places<T>>,
     batches: Chunked<OnceLock<Batch>>,
     /// Written by the writer only.
     batch_count: AtomicU32,
@@ -98,7 +105,7 @@ pub(super) struct Directory {
     committed: AtomicU32,
 }
 
-impl Directory {
+impl<T: Stored> Directory<T> {
     pub fn new(dim: usize) -> Self {
         Self {
             dim,
@@ -121,7 +128,7 @@ impl Directory {
 
     /// The vector of `id`, or nothing if there is none.
     #[inline(always)]
-    pub fn vector(&self, id: u32) -> &[f32] {
+    pub fn vector(&self, id: u32) -> &[T] {
         if id >= self.committed() {
             return &[];
         }
@@ -146,7 +153,7 @@ impl Directory {
     }
 
     #[cold]
-    fn address_in_table(&self, id: u32) -> *const f32 {
+    fn address_in_table(&self, id: u32) -> *const T {
         let table = self.places.get(id / BLOCK).and_then(|places| places.table.get());
         let cell = table.and_then(|table| table.addresses.get((id % BLOCK) as usize));
         // A committed id of a block in table mode has its cell; `dangling` is never reached.
@@ -217,6 +224,8 @@ impl Directory {
 
     /// Gives the ids from `committed` on to the rows of `runs` (first position, length). Single writer.
     pub fn append(&self, batch: Batch, runs: &[(u32, u32)]) {
+        // Arrays of other elements do not come here.
+        let Some(values) = T::values(&batch.values) else { return };
         let number = self.batch_count.load(Ordering::Relaxed);
         let mut next = self.committed.load(Ordering::Relaxed);
         let mut last = next.checked_sub(1).and_then(|id| self.row_id(id));
@@ -234,7 +243,7 @@ impl Directory {
                 let take = rows.min(BLOCK - next % BLOCK);
                 let (start, end) = (position as usize * self.dim, (position + take) as usize * self.dim);
                 // A check that the rows are there: everything below relies on it.
-                let values = &batch.values[start..end];
+                let values = &values[start..end];
                 self.append_run(next, values, place(number, position));
                 (next, position, rows) = (next + take, position + take, rows - take);
             }
@@ -246,7 +255,7 @@ impl Directory {
     }
 
     /// The ids from `next` on, all in one block, are the rows of `values`.
-    fn append_run(&self, next: u32, values: &[f32], first_place: u64) {
+    fn append_run(&self, next: u32, values: &[T], first_place: u64) {
         let block = self.blocks.get_or_grow(next / BLOCK);
         let places = self.places.get_or_grow(next / BLOCK);
         let at = next % BLOCK;
@@ -264,7 +273,7 @@ impl Directory {
                 self.tables.fetch_add(1, Ordering::Relaxed);
                 Table::new()
             });
-            let set = |at: u32, address: *const f32, place: u64| {
+            let set = |at: u32, address: *const T, place: u64| {
                 table.addresses[at as usize].store(address.cast_mut(), Ordering::Relaxed);
                 table.places[at as usize].store(place, Ordering::Relaxed);
             };
@@ -288,7 +297,7 @@ impl Directory {
 
     /// Bytes held beside the caller's buffers.
     pub fn resident_bytes(&self) -> usize {
-        let table = BLOCK as usize * (size_of::<AtomicPtr<f32>>() + size_of::<AtomicU64>());
+        let table = BLOCK as usize * (size_of::<AtomicPtr<T>>() + size_of::<AtomicU64>());
         self.blocks.resident_bytes()
             + self.places.resident_bytes()
             + self.batches.resident_bytes()

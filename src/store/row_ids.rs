@@ -34,6 +34,27 @@ impl RowIds {
         Ok(())
     }
 
+    /// Whether each row id is above the one before, and the first.
+    pub(crate) fn ascending_from(&self) -> Option<u64> {
+        match self {
+            &Self::From(start) => Some(start),
+            Self::Each(row_ids) => {
+                let row_ids = row_ids.values();
+                row_ids.is_sorted_by(|a, b| a < b).then(|| row_ids.first().copied().unwrap_or(u64::MAX))
+            }
+        }
+    }
+
+    /// The first row whose row id an earlier one of the batch has.
+    pub(crate) fn first_twice(&self) -> Option<usize> {
+        let Self::Each(row_ids) = self else { return None };
+        let row_ids = row_ids.values();
+        let mut order: Vec<usize> = (0..row_ids.len()).collect();
+        order.sort_unstable_by_key(|&row| (row_ids[row], row));
+        let twice = order.windows(2).filter(|pair| row_ids[pair[0]] == row_ids[pair[1]]);
+        twice.map(|pair| pair[1]).min()
+    }
+
     /// The row id of a row that is in the batch.
     #[inline]
     pub(crate) fn get(&self, row: usize) -> u64 {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Float32Type, UInt32Type, UInt64Type};
-use arrow_array::{Array, FixedSizeListArray, Float32Array, Float64Array, RecordBatch};
+use arrow_array::{Array, FixedSizeListArray, Float32Array, Int64Array, RecordBatch};
 use arrow_buffer::{BooleanBuffer, NullBuffer};
 use arrow_schema::{DataType, Field};
 use pennon::{BuildParams, DistanceType, Error, HnswIndex, RowMask, SearchParams};
@@ -194,11 +194,11 @@ fn queries_of_another_shape_are_refused() {
             "{error:?}"
         );
     }
-    let field = Arc::new(Field::new("item", DataType::Float64, true));
-    let doubles = FixedSizeListArray::new(field, 4, Arc::new(Float64Array::from(vec![1.0; 8])), None);
-    let error = index.search_batch(&doubles, SearchParams::top(3)).err().unwrap();
+    let field = Arc::new(Field::new("item", DataType::Int64, true));
+    let whole = FixedSizeListArray::new(field, 4, Arc::new(Int64Array::from(vec![1; 8])), None);
+    let error = index.search_batch(&whole, SearchParams::top(3)).err().unwrap();
     assert!(matches!(error, Error::UnsupportedType { .. }), "{error:?}");
-    assert!(error.to_string().contains("Float64"), "{error}");
+    assert!(error.to_string().contains("Int64"), "{error}");
 }
 
 #[test]

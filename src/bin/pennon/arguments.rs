@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use pennon::{BuildParams, DistanceType};
 
+#[cfg(feature = "lance")]
+use crate::dataset::DatasetArguments;
 use crate::failure::{Result, fail};
 
 /// HNSW indexes over Parquet and Arrow IPC files, stored as Lance's `lance:hnsw` batch.
@@ -26,7 +28,11 @@ pub enum Command {
 /// Build an index of one vector column and write it to a directory.
 #[derive(Debug, Args)]
 pub struct BuildArguments {
-    /// Parquet or Arrow IPC file
+    #[cfg_attr(not(feature = "lance"), doc = "Parquet or Arrow IPC file")]
+    #[cfg_attr(
+        feature = "lance",
+        doc = "Parquet or Arrow IPC file, or a Lance dataset, which gets the index"
+    )]
     pub file: PathBuf,
     /// Vector column: FixedSizeList, List or LargeList of Float32
     #[arg(long, default_value = "vector")]
@@ -36,7 +42,8 @@ pub struct BuildArguments {
     pub metric: Metric,
     /// Directory to write graph.arrow and vectors.arrow to; an earlier index in it is replaced
     #[arg(long, value_name = "DIR")]
-    pub output: PathBuf,
+    #[cfg_attr(not(feature = "lance"), arg(required = true))]
+    pub output: Option<PathBuf>,
     /// Integer column to take row ids from, instead of the row's position in the file
     #[arg(long, value_name = "COLUMN")]
     pub row_id: Option<String>,
@@ -45,6 +52,9 @@ pub struct BuildArguments {
     /// Threads to build with [default: all]
     #[arg(long, value_name = "N")]
     pub threads: Option<usize>,
+    #[cfg(feature = "lance")]
+    #[command(flatten)]
+    pub dataset: DatasetArguments,
 }
 
 /// Find the nearest rows to a row, to a named row, or to a vector.

@@ -5,7 +5,9 @@ use rayon::prelude::*;
 use pennon::{DistanceType, HnswIndex, SearchParams, VectorSource};
 
 use crate::arguments::BuildArguments;
-use crate::failure::Result;
+#[cfg(feature = "lance")]
+use crate::dataset;
+use crate::failure::{Result, fail};
 use crate::ingest::{Built, Source, skipped_reasons};
 use crate::report::{Facts, grouped, levels, print};
 use crate::staging::OutputDirectory;
@@ -18,8 +20,15 @@ const SAMPLE_K: usize = 10;
 const SAMPLE_EF: usize = 100;
 
 pub fn run(arguments: &BuildArguments) -> Result<()> {
+    #[cfg(feature = "lance")]
+    if dataset::is_meant(arguments) {
+        return dataset::run(arguments);
+    }
     let params = arguments.graph.params()?;
-    let output = OutputDirectory::check(&arguments.output, index_dir::FILES)?;
+    let Some(directory) = &arguments.output else {
+        return fail("a build of a file needs --output DIR or --lance DIR");
+    };
+    let output = OutputDirectory::check(directory, index_dir::FILES)?;
     let table = Table::open(&arguments.file)?;
     let column = table.vector_column(&arguments.column);
     let source = Source::check(&table, column, arguments.row_id.as_deref())?;
@@ -33,7 +42,7 @@ pub fn run(arguments: &BuildArguments) -> Result<()> {
             format!("{recall:.4} (ef {SAMPLE_EF}, {rows} rows as queries, against an exact scan)"),
         );
         index_dir::save(&built.index, &output)?;
-        facts.add("written to", arguments.output.display().to_string());
+        facts.add("written to", directory.display().to_string());
         print(&facts.to_string())
     })
 }

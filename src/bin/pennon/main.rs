@@ -5,6 +5,8 @@
 
 mod arguments;
 mod build;
+#[cfg(feature = "lance")]
+mod dataset;
 mod eval;
 mod failure;
 mod fbin;

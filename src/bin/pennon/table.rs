@@ -163,7 +163,7 @@ impl Format {
     }
 }
 
-type BoxedBatches = Box<dyn Iterator<Item = std::result::Result<RecordBatch, ArrowError>>>;
+type BoxedBatches = Box<dyn Iterator<Item = std::result::Result<RecordBatch, ArrowError>> + Send>;
 
 /// The batches of a file; ends with an error unless they have as many rows as its header says.
 pub struct Batches {

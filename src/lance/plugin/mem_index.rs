@@ -12,7 +12,6 @@ use arrow_array::cast::AsArray;
 use arrow_array::types::Float32Type;
 use arrow_array::{Array, FixedSizeListArray, RecordBatch};
 use lance_core::Result as LanceResult;
-use lance_linalg::distance::DistanceType as LanceMetric;
 
 use super::params::{PennonMemIndexParams, Resolved};
 use crate::distance::DistanceType;
@@ -47,7 +46,9 @@ impl PennonMemIndex {
     /// index is looked at: unless `params` say so, a flush quantizes.
     ///
     /// # Errors
-    /// As [`HnswIndex::try_new`], and [`Error::InvalidColumn`] if vectors in cosine are to be flushed as they are.
+    /// As [`HnswIndex::try_new`], and
+    /// - [`Error::NotInLance`] or [`Error::UnsupportedElement`] in a metric other than L2, cosine and dot,
+    /// - [`Error::InvalidColumn`] if vectors in cosine are to be flushed as they are.
     pub fn try_new(
         column: &str,
         field_id: i32,
@@ -56,13 +57,17 @@ impl PennonMemIndex {
         params: PennonMemIndexParams,
     ) -> Result<Self> {
         HnswIndex::try_new(dim, distance_type, params.build.clone())?;
-        let settings = Resolved::try_new(column, distance_type.into(), params, false)?;
+        let settings = Resolved::try_new(column, distance_type.try_into()?, params, false)?;
         Self::of(column, field_id, dim, settings)
     }
 
     /// Allocates next to nothing.
     pub(super) fn of(column: &str, field_id: i32, dim: usize, settings: Resolved) -> Result<Self> {
         let distance_type = DistanceType::try_from(settings.metric)?;
+        if distance_type == DistanceType::Hamming {
+            let (distance_type, actual) = (distance_type.to_string(), "Float32".to_string());
+            return Err(Error::UnsupportedElement { distance_type, requirement: "UInt8", actual });
+        }
         let columns = [column.to_string()];
         Ok(Self { columns, field_id, dim, distance_type, settings, index: OnceLock::new() })
     }
@@ -100,8 +105,7 @@ impl PennonMemIndex {
     /// The query and its vector, if this is for us to answer.
     fn vector_query<'a>(&self, query: &'a dyn MemQuery) -> Option<(&'a VectorMemQuery, &'a [f32])> {
         let query = query.as_any().downcast_ref::<VectorMemQuery>()?;
-        let metric = LanceMetric::from(self.distance_type);
-        if query.distance_type.is_some_and(|wanted| wanted != metric) {
+        if query.distance_type.is_some_and(|wanted| wanted != self.settings.metric) {
             return None;
         }
         let values = query.vector.values().as_primitive_opt::<Float32Type>()?;

@@ -120,10 +120,10 @@ fn a_null_row_id() {
 #[test]
 fn a_row_id_that_a_live_row_has() {
     let outcome = append(&rows(3).array(), UInt64Array::from(vec![100, 7, 101]));
-    let error = "row 1 has row id 7, which a live row has already";
+    let error = "row 1 has row id 7, which another row has already";
     refused!(outcome, Error::DuplicateRowId { row_id: 7, row: 1 }, error);
     let null = list(Float32Array::from(vec![0.5; 2]), 2, "item", true, Some(NullBuffer::new_null(1)));
-    let error = "row 0 has row id 9, which a live row has already";
+    let error = "row 0 has row id 9, which another row has already";
     refused!(append(&null, 9), Error::DuplicateRowId { row_id: 9, row: 0 }, error);
     let index = ten();
     assert_eq!(index.upsert(&rows(3).array(), 9).unwrap(), 10..13);
@@ -133,7 +133,7 @@ fn a_row_id_that_a_live_row_has() {
 #[test]
 fn a_row_id_twice_in_a_batch() {
     let twice = UInt64Array::from(vec![100, 101, 100]);
-    let error = "row 2 has row id 100, which a live row has already";
+    let error = "row 2 has row id 100, which another row has already";
     refused!(append(&rows(3).array(), &twice), Error::DuplicateRowId { row_id: 100, row: 2 }, error);
     let index = ten();
     let ids = index.upsert(&rows(3).array(), &twice).unwrap();

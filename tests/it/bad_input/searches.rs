@@ -1,14 +1,16 @@
 //! Queries, and what a search is told beside them.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::UInt32Type;
-use arrow_array::{Array, Float32Array};
+use arrow_array::{Array, FixedSizeListArray, Float32Array, Int64Array};
 use arrow_buffer::{BooleanBuffer, NullBuffer};
+use arrow_schema::{DataType, Field};
 use pennon::{Error, HnswIndex, SearchParams};
 
-use super::{COSINE, L2, QUERY, defaults, doubles, five, rows, ten};
+use super::{COSINE, L2, QUERY, defaults, five, rows, ten};
 use crate::data::{Rows, build, list, uniform};
 
 #[test]
@@ -65,8 +67,11 @@ fn queries_that_are_null() {
 
 #[test]
 fn queries_of_another_type() {
-    let message = format!("vectors must be FixedSizeList<Float32>, got {}", doubles().data_type());
-    refused!(ten().search_batch(&doubles(), five()), Error::UnsupportedType { .. }, message);
+    let item = Arc::new(Field::new("item", DataType::Int64, true));
+    let whole = FixedSizeListArray::new(item, 2, Arc::new(Int64Array::from(vec![1; 4])), None);
+    let expected = "FixedSizeList of Float16, BFloat16, Float32, Float64, Int8 or UInt8";
+    let message = format!("vectors must be {expected}, got {}", whole.data_type());
+    refused!(ten().search_batch(&whole, five()), Error::UnsupportedType { .. }, message);
 }
 
 #[test]

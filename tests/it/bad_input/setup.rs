@@ -45,8 +45,8 @@ fn a_dimension_of_0() {
 
 #[test]
 fn an_unknown_metric() {
-    let error = r#"distance type must be one of l2, cosine, dot, got "hamming""#;
-    refused!("hamming".parse::<DistanceType>(), Error::UnsupportedDistanceType { .. }, error);
+    let error = r#"distance type must be one of l2, cosine, dot, l1, hamming, got "chebyshev""#;
+    refused!("chebyshev".parse::<DistanceType>(), Error::UnsupportedDistanceType { .. }, error);
 }
 
 #[test]

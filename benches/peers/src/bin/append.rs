@@ -40,7 +40,7 @@ fn main() -> Result<()> {
                     (0..appends).map(|i| rows(next + i * count, count)).collect::<Result<Vec<_>>>()?;
                 let start = Instant::now();
                 one_thread
-                    .install(|| batches.iter().try_for_each(|batch| index.append(batch, 0).map(|_| ())))?;
+                    .install(|| batches.iter().try_for_each(|batch| index.append_unique(batch, 0).map(|_| ())))?;
                 rates.push((count * appends) as f64 / start.elapsed().as_secs_f64());
             }
             print!(" {:.0} |", median(rates));

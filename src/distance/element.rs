@@ -1,0 +1,284 @@
+//! Vectors of other elements than `f32`: each element is widened on its way into a register, and sums are `f32`.
+//!
+//! The loops are portable and are compiled once for each instruction set; the compiler vectorizes them, conversions
+//! included.
+
+use std::sync::LazyLock;
+
+use half::f16;
+
+use super::PreparedQuery;
+
+/// An element of a stored vector.
+pub(crate) trait Element: Copy + Send + Sync + 'static {
+    /// The value; infinite or NaN where this is, or where it is beyond `f32`.
+    fn widen(self) -> f32;
+
+    /// The kernels of this CPU for rows of such elements.
+    fn kernels() -> &'static Kernels<Self>;
+
+    /// Distances to several rows, of which `row(i)` is the `i`-th.
+    #[inline(always)]
+    fn score<'v>(query: &PreparedQuery<'_>, row: impl Fn(usize) -> &'v [Self], out: &mut [f32]) {
+        for (i, out) in out.iter_mut().enumerate() {
+            *out = query.distance_to_elements(row(i));
+        }
+    }
+}
+
+type Kernel<T, R> = unsafe fn(&[f32], &[T]) -> R;
+
+/// What one row is scored with. A kernel never reads past the shorter slice.
+pub(crate) struct Kernels<T> {
+    l2: Kernel<T, f32>,
+    dot: Kernel<T, f32>,
+    cosine: Kernel<T, (f32, f32)>,
+    l1: Kernel<T, f32>,
+    hamming: Kernel<T, f32>,
+}
+
+macro_rules! elements {
+    ($($t:ty: |$x:ident| $widen:expr $(, $score:item)?;)*) => {$(
+        impl Element for $t {
+            #[inline(always)]
+            fn widen(self) -> f32 {
+                let $x = self;
+                $widen
+            }
+
+            fn kernels() -> &'static Kernels<Self> {
+                static KERNELS: LazyLock<Kernels<$t>> = LazyLock::new(detect);
+                &KERNELS
+            }
+
+            $($score)?
+        }
+    )*};
+}
+
+elements! {
+    f32: |x| x,
+        // With kernels of its own, several rows at a time.
+        #[inline(always)]
+        fn score<'v>(query: &PreparedQuery<'_>, row: impl Fn(usize) -> &'v [f32], out: &mut [f32]) {
+            query.distances(row, out);
+        };
+    f64: |x| x as f32;
+    i8: |x| f32::from(x);
+    u8: |x| f32::from(x);
+    // bfloat16: the upper half of an `f32`.
+    [u8; 2]: |x| f32::from_bits(u32::from(u16::from_le_bytes(x)) << 16);
+    f16: |x| {
+        let half = u32::from(x.to_bits());
+        // The exponents differ by 112; the multiplication mends those of subnormal numbers too.
+        let magnitude = (half & 0x7fff) << 13;
+        let finite = (f32::from_bits(magnitude) * f32::from_bits((127 + 112) << 23)).to_bits();
+        let bits = if magnitude < 0x7c00 << 13 { finite } else { magnitude | 0x7f80_0000 };
+        f32::from_bits(bits | (half & 0x8000) << 16)
+    };
+}
+
+/// Independent sums per loop: four registers of AVX-512.
+const LANES: usize = 64;
+
+/// `step` over all pairs, in many sums.
+#[inline(always)]
+fn fold<T: Element>(query: &[f32], row: &[T], step: impl Fn(f32, f32, f32) -> f32) -> f32 {
+    let len = query.len().min(row.len());
+    let (query, row) = (&query[..len], &row[..len]);
+    let mut sums = [0.0_f32; LANES];
+    let (queries, rows) = (query.chunks_exact(LANES), row.chunks_exact(LANES));
+    let (query_tail, row_tail) = (queries.remainder(), rows.remainder());
+    for (query, row) in queries.zip(rows) {
+        for lane in 0..LANES {
+            sums[lane] = step(sums[lane], query[lane], row[lane].widen());
+        }
+    }
+    for (sum, (&x, &y)) in sums.iter_mut().zip(query_tail.iter().zip(row_tail)) {
+        *sum = step(*sum, x, y.widen());
+    }
+    let mut width = LANES / 2;
+    while width > 0 {
+        for lane in 0..width {
+            sums[lane] += sums[lane + width];
+        }
+        width /= 2;
+    }
+    sums[0]
+}
+
+#[inline(always)]
+fn add_product<const FMA: bool>(sum: f32, x: f32, y: f32) -> f32 {
+    if FMA { x.mul_add(y, sum) } else { sum + x * y }
+}
+
+#[inline(always)]
+fn l2<T: Element, const FMA: bool>(query: &[f32], row: &[T]) -> f32 {
+    fold(query, row, |sum, x, y| add_product::<FMA>(sum, x - y, x - y))
+}
+
+#[inline(always)]
+fn dot<T: Element, const FMA: bool>(query: &[f32], row: &[T]) -> f32 {
+    fold(query, row, add_product::<FMA>)
+}
+
+#[inline(always)]
+fn cosine<T: Element, const FMA: bool>(query: &[f32], row: &[T]) -> (f32, f32) {
+    (dot::<T, FMA>(query, row), fold(query, row, |sum, _, y| add_product::<FMA>(sum, y, y)))
+}
+
+#[inline(always)]
+fn l1<T: Element>(query: &[f32], row: &[T]) -> f32 {
+    fold(query, row, |sum, x, y| sum + (x - y).abs())
+}
+
+/// Bits that differ; elements are bytes.
+#[inline(always)]
+fn hamming<T: Element>(query: &[f32], row: &[T]) -> f32 {
+    let pairs = query.iter().zip(row);
+    pairs.map(|(&x, &y)| (x as u8 ^ y.widen() as u8).count_ones()).sum::<u32>() as f32
+}
+
+/// The kernels compiled for some features.
+macro_rules! compiled {
+    ($name:ident, $fma:literal $(, $features:literal)?) => {
+        // With features, a function may be called only where the CPU has them.
+        #[allow(unsafe_code)]
+        fn $name<T: Element>() -> Kernels<T> {
+            $(#[target_feature(enable = $features)])?
+            unsafe fn l2<T: Element>(query: &[f32], row: &[T]) -> f32 {
+                super::element::l2::<T, $fma>(query, row)
+            }
+            $(#[target_feature(enable = $features)])?
+            unsafe fn dot<T: Element>(query: &[f32], row: &[T]) -> f32 {
+                super::element::dot::<T, $fma>(query, row)
+            }
+            $(#[target_feature(enable = $features)])?
+            unsafe fn cosine<T: Element>(query: &[f32], row: &[T]) -> (f32, f32) {
+                super::element::cosine::<T, $fma>(query, row)
+            }
+            $(#[target_feature(enable = $features)])?
+            unsafe fn l1<T: Element>(query: &[f32], row: &[T]) -> f32 {
+                super::element::l1(query, row)
+            }
+            $(#[target_feature(enable = $features)])?
+            unsafe fn hamming<T: Element>(query: &[f32], row: &[T]) -> f32 {
+                super::element::hamming(query, row)
+            }
+            Kernels { l2, dot, cosine, l1, hamming }
+        }
+    };
+}
+
+compiled!(portable, false);
+#[cfg(target_arch = "x86_64")]
+compiled!(avx2, true, "avx2,fma");
+#[cfg(target_arch = "x86_64")]
+compiled!(avx512, true, "avx512f,avx512bw,avx512vl,avx2,fma");
+
+fn detect<T: Element>() -> Kernels<T> {
+    #[cfg(target_arch = "x86_64")]
+    {
+        let has_avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
+        let has_avx512 = is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512bw")
+            && is_x86_feature_detected!("avx512vl");
+        if has_avx2 && has_avx512 {
+            return avx512();
+        }
+        if has_avx2 {
+            return avx2();
+        }
+    }
+    portable()
+}
+
+// Going through function pointers saves asking for CPU features on every call.
+#[allow(unsafe_code)]
+impl<T: Element> Kernels<T> {
+    #[inline(always)]
+    pub fn l2(&self, query: &[f32], row: &[T]) -> f32 {
+        // SAFETY: `detect` is the only maker of kernels in use, after it saw the features that they need.
+        unsafe { (self.l2)(query, row) }
+    }
+
+    #[inline(always)]
+    pub fn dot(&self, query: &[f32], row: &[T]) -> f32 {
+        // SAFETY: as above.
+        unsafe { (self.dot)(query, row) }
+    }
+
+    /// Dot products of the row with the query and with itself.
+    #[inline(always)]
+    pub fn cosine(&self, query: &[f32], row: &[T]) -> (f32, f32) {
+        // SAFETY: as above.
+        unsafe { (self.cosine)(query, row) }
+    }
+
+    #[inline(always)]
+    pub fn l1(&self, query: &[f32], row: &[T]) -> f32 {
+        // SAFETY: as above.
+        unsafe { (self.l1)(query, row) }
+    }
+
+    #[inline(always)]
+    pub fn hamming(&self, query: &[f32], row: &[T]) -> f32 {
+        // SAFETY: as above.
+        unsafe { (self.hamming)(query, row) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn half_precision_widens_as_ieee_says() {
+        for bits in 0..=u16::MAX {
+            let (sign, exponent, fraction) = (bits >> 15, i32::from(bits >> 10 & 31), f64::from(bits & 1023));
+            let magnitude = match exponent {
+                0 => fraction * 2.0_f64.powi(-24),
+                31 if fraction == 0.0 => f64::INFINITY,
+                31 => f64::NAN,
+                _ => (1.0 + fraction / 1024.0) * 2.0_f64.powi(exponent - 15),
+            };
+            let expected = if sign == 1 { -magnitude } else { magnitude } as f32;
+            let widened = f16::from_bits(bits).widen();
+            assert!(
+                widened.to_bits() == expected.to_bits() || widened.is_nan() && expected.is_nan(),
+                "{bits:#x}: {widened}, not {expected}"
+            );
+        }
+    }
+
+    #[test]
+    fn every_instruction_set_agrees_with_the_sum_in_f64() {
+        let mut state = 1_u64;
+        let mut next = || {
+            state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            (state >> 56) as u8
+        };
+        let query: Vec<f32> = (0..700).map(|_| f32::from(next())).collect();
+        let row: Vec<u8> = (0..700).map(|_| next()).collect();
+        let mut sets = vec![("portable", portable::<u8>()), ("chosen", detect())];
+        #[cfg(target_arch = "x86_64")]
+        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+            sets.push(("avx2", avx2()));
+        }
+        for (name, kernels) in &sets {
+            for len in 0..query.len() {
+                let (query, row) = (&query[..len], &row[..len]);
+                let sum = |f: fn(f64, f64) -> f64| -> f64 {
+                    query.iter().zip(row).map(|(&x, &y)| f(f64::from(x), f64::from(y))).sum()
+                };
+                let close = |found: f32, exact: f64| (f64::from(found) - exact).abs() <= exact.abs() * 1e-6;
+                assert!(close(kernels.l2(query, row), sum(|x, y| (x - y) * (x - y))), "{name} l2 {len}");
+                assert!(close(kernels.dot(query, row), sum(|x, y| x * y)), "{name} dot {len}");
+                assert!(close(kernels.cosine(query, row).1, sum(|_, y| y * y)), "{name} norm {len}");
+                assert!(close(kernels.l1(query, row), sum(|x, y| (x - y).abs())), "{name} l1 {len}");
+                let bits = sum(|x, y| f64::from((x as u8 ^ y as u8).count_ones()));
+                assert_eq!(f64::from(kernels.hamming(query, row)), bits, "{name} hamming {len}");
+            }
+        }
+    }
+}

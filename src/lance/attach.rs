@@ -1,0 +1,199 @@
+//! An index on a dataset: the rows of a column are read, linked, written as Lance's index files, and the manifest is
+//! told.
+//!
+//! ```text
+//! scan --> Rows --> divide (k-means) --> link, one graph per partition --> files --> commit
+//! ```
+//! Until the commit nothing refers to the files, and the commit is Lance's own: it happens or it does not.
+
+mod column;
+mod existing;
+mod link;
+mod params;
+mod partitions;
+mod rows;
+mod segment;
+
+pub use params::AttachParams;
+pub use segment::SegmentDescriptor;
+
+use ::lance::Dataset;
+use ::lance::index::DatasetIndexExt;
+use lance_file::version::ConcreteFileVersion;
+use lance_table::format::IndexMetadata;
+use roaring::RoaringBitmap;
+use uuid::Uuid;
+
+use column::{Column, requested_fragments};
+use existing::Existing;
+use link::{Progress, blocking, link_rows};
+use rows::Rows;
+
+use super::files::IndexFiles;
+use crate::error::Result;
+
+/// Builds an index over a column of a dataset and commits it, so that `dataset.scan().nearest(..)` uses it.
+///
+/// If there is an index of that name, only the fragments that it does not cover are indexed, as a further segment of
+/// it; if it covers all, nothing is built and nothing is committed. `dataset` is left at the version with the index.
+/// Rows without a usable vector ([`append_batch`](crate::ArrowFixedSizeListVectorStore::append_batch) says which) are
+/// not in the index, deleted rows neither.
+///
+/// The vectors are held in memory, twice if there are several partitions. They are linked on threads of their own,
+/// as many as rayon's current pool has. A future that is dropped stops the build.
+///
+/// Returns what the manifest says of the segment that was built, or of the newest one if none was.
+///
+/// # Errors
+/// The dataset is as it was, and the files that were written are removed as far as that can be done, if
+/// - the column is not a top-level `FixedSizeList<Float32>`, has no usable vector, or the index of that name is of
+///   another column, metric or kind ([`Error::InvalidColumn`]),
+/// - a parameter is outside its range ([`Error::InvalidParams`], [`Error::NotInLance`]),
+/// - a partition is too large ([`Error::TooManyVectors`], [`Error::ExportTooLarge`]),
+/// - Lance cannot read, write or commit ([`Error::LanceDataset`]). A commit conflicts with concurrent ones as that of
+///   Lance's own `create_index` does: with appends and deletes it does not.
+///
+/// [`Error::InvalidColumn`]: crate::Error::InvalidColumn
+/// [`Error::InvalidParams`]: crate::Error::InvalidParams
+/// [`Error::NotInLance`]: crate::Error::NotInLance
+/// [`Error::TooManyVectors`]: crate::Error::TooManyVectors
+/// [`Error::ExportTooLarge`]: crate::Error::ExportTooLarge
+/// [`Error::LanceDataset`]: crate::Error::LanceDataset
+pub async fn attach_index(
+    dataset: &mut Dataset,
+    column: &str,
+    params: AttachParams,
+) -> Result<IndexMetadata> {
+    params.validate()?;
+    let column = Column::find(dataset, column)?;
+    let requested = requested_fragments(dataset, &params)?;
+    let existing = Existing::find(dataset, &column, &params).await?;
+    let missing = &requested - &existing.covered(dataset);
+    if let Some(newest) = existing.newest() {
+        if missing.is_empty() {
+            return Ok(newest);
+        }
+        existing.check(dataset, &column, &params).await?;
+    }
+    let Some(segment) = build(dataset, &column, &missing, &params).await? else {
+        let none = || column.invalid(format!("no row of {} fragments has a usable vector", missing.len()));
+        return existing.newest().ok_or_else(none);
+    };
+    let uuid = segment.uuid();
+    let committed = dataset.commit_existing_index_segments(&existing.name, &column.name, vec![segment]).await;
+    if let Err(error) = committed {
+        discard(dataset, uuid).await;
+        return Err(error.into());
+    }
+    match dataset.load_index(&uuid).await? {
+        Some(metadata) => Ok(metadata),
+        None => Err(lance_core::Error::index_not_found(uuid.to_string()).into()),
+    }
+}
+
+/// Builds a segment of an index and does not commit it: the half of [`attach_index`] that can be spread over
+/// processes and machines that share the storage of the dataset.
+///
+/// Each worker (a Ray actor, a Spark task) opens the dataset, builds the segment of its own
+/// [`fragments`](AttachParams::fragments) and sends the [`SegmentDescriptor`] to one place, as JSON for example; there,
+/// [`commit_segments`] makes one index of all of them, in one commit. Every worker has to use the same metric and
+/// quantizer. Segments share nothing else: each has its own graphs, and centroids of its own rows.
+///
+/// Existing indexes, and the [`name`](AttachParams::name), are not looked at. Returns `None`, and writes nothing, if
+/// no row has a usable vector. A segment that is never committed is left in `_indices` until Lance's cleanup of old
+/// versions removes it.
+///
+/// # Errors
+/// As [`attach_index`].
+pub async fn build_index_segment(
+    dataset: &Dataset,
+    column: &str,
+    params: AttachParams,
+) -> Result<Option<SegmentDescriptor>> {
+    params.validate()?;
+    let column = Column::find(dataset, column)?;
+    let fragments = requested_fragments(dataset, &params)?;
+    build(dataset, &column, &fragments, &params).await
+}
+
+/// Commits segments of [`build_index_segment`] as one index, or as further segments of the index of that name. They
+/// replace the segments of it whose fragments they cover.
+///
+/// What changed since they were built is left to Lance: rows that were deleted are not found, fragments that were
+/// rewritten are taken out of the segment's coverage and scanned. `dataset` has to be at a version that is not older
+/// than the ones they were built from.
+///
+/// # Errors
+/// [`Error::LanceDataset`](crate::Error::LanceDataset) if Lance refuses the segments or the commit. The dataset is as
+/// it was, and so are the files of the segments: they can be committed again.
+pub async fn commit_segments(
+    dataset: &mut Dataset,
+    column: &str,
+    name: &str,
+    segments: Vec<SegmentDescriptor>,
+) -> Result<Vec<IndexMetadata>> {
+    let uuids: Vec<Uuid> = segments.iter().map(SegmentDescriptor::uuid).collect();
+    dataset.commit_existing_index_segments(name, column, segments).await?;
+    let mut committed = dataset.load_indices_by_name(name).await?;
+    committed.retain(|index| uuids.contains(&index.uuid));
+    Ok(committed)
+}
+
+async fn build(
+    dataset: &Dataset,
+    column: &Column,
+    fragments: &RoaringBitmap,
+    params: &AttachParams,
+) -> Result<Option<SegmentDescriptor>> {
+    let rows = Rows::read(dataset, column, fragments, params.distance_type).await?;
+    if rows.len() == 0 {
+        return Ok(None);
+    }
+    let mut progress = Progress::new(params);
+    progress.advance(rows.skipped);
+    let (partitions, distance_type, seed) = (params.partitions, params.distance_type, params.build.seed);
+    let shares = blocking(move || partitions::divide(rows, partitions, distance_type, seed)).await?;
+    let mut linked = Vec::with_capacity(shares.len());
+    for share in shares {
+        linked.push(link_rows(share, params, &mut progress).await?);
+    }
+
+    let uuid = Uuid::new_v4();
+    let version = dataset.manifest().version;
+    let segment = SegmentDescriptor::new(uuid, column, fragments.iter().collect(), version, params)?;
+    let store = dataset.object_store(None).await?;
+    let files = IndexFiles {
+        store: &store,
+        dir: dataset.indices_dir().join(uuid.to_string()),
+        version: file_version(dataset),
+        quantizer: params.quantizer,
+        distance_type,
+    };
+    if let Err(error) = files.write(&linked).await {
+        let _ = store.remove_dir_all(files.dir.clone()).await;
+        return Err(error);
+    }
+    Ok(Some(segment))
+}
+
+/// Index files of datasets in the oldest format are in the next one, as Lance's own.
+fn file_version(dataset: &Dataset) -> ConcreteFileVersion {
+    match dataset.manifest().data_storage_format.lance_file_format() {
+        ConcreteFileVersion::V1 => ConcreteFileVersion::V2_0,
+        version => version,
+    }
+}
+
+/// Removes the files of a segment that could not be committed. If it cannot be seen that the newest manifest does not
+/// name it, they stay: a commit may have happened though it reported an error.
+async fn discard(dataset: &Dataset, uuid: Uuid) {
+    let mut newest = dataset.clone();
+    if newest.checkout_latest().await.is_err() {
+        return;
+    }
+    if let Ok(None) = newest.load_index(&uuid).await
+        && let Ok(store) = newest.object_store(None).await
+    {
+        let _ = store.remove_dir_all(newest.indices_dir().join(uuid.to_string())).await;
+    }
+}
