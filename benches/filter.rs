@@ -263,6 +263,8 @@ fn deletes(index: &HnswIndex, data: &Data, ef: usize, order: &[u64]) -> Result<(
     }
     let mut measured = vec![Vec::new(); versions.len()];
     for query in data.queries().cycle().take(ROUNDS * QUERIES) {
+        // The first one to read the rows would find them out of the cache.
+        index.search(query, SearchParams::new(K, ef))?;
         for (&(dead, version), measured) in versions.iter().zip(&mut measured) {
             let params = SearchParams::new(K, ef).version(version);
             let start = Instant::now();

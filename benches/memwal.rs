@@ -275,7 +275,8 @@ async fn flushes(rows: usize) -> Fallible<()> {
     let uri = dir.path().join("table").to_str().ok_or("a path that is no text")?.to_string();
     let base = table(support::clustered(512, DIM, 4))?;
     let schema = base.schema();
-    let mut dataset = Dataset::write(RecordBatchIterator::new([Ok(base)], schema), uri.as_str(), None).await?;
+    let mut dataset =
+        Dataset::write(RecordBatchIterator::new([Ok(base)], schema), uri.as_str(), None).await?;
     let params = VectorIndexParams::ivf_flat(1, LanceMetric::L2);
     dataset.create_index(&["vec"], IndexType::Vector, Some(INDEX.into()), &params, true).await?;
     dataset.initialize_mem_wal().maintained_indexes([INDEX]).execute().await?;

@@ -202,6 +202,25 @@ pub enum Error {
     #[error(transparent)]
     Arrow(#[from] ArrowError),
 
+    /// A column is not one of vectors that can be indexed.
+    #[cfg(feature = "lance")]
+    #[error("column {column:?}: {problem}")]
+    InvalidColumn {
+        /// Name of the column.
+        column: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+
+    /// Lance could not read or write a dataset.
+    #[cfg(feature = "lance")]
+    #[error(transparent)]
+    LanceDataset {
+        /// Lance's own error.
+        #[from]
+        source: Box<lance_core::Error>,
+    },
+
     /// Lance refused a batch.
     #[cfg(feature = "lance-index")]
     #[error("lance-index: {problem}")]

@@ -95,8 +95,8 @@ impl HnswGraph {
             let goal = Goal { scope: &scope, results, range: range.map(|range| (range, ef)), costs };
             let (plan, keys) = match self.beam(&mut walk, entry, k, params, &goal) {
                 Ok(keys) => (if unfiltered { SearchPlan::Graph } else { SearchPlan::FilteredGraph }, keys),
-                Err(met) => {
-                    let plan = self.search_through(&mut walk, entry, k, &goal);
+                Err(Narrow { met, hopeless }) => {
+                    let plan = self.search_through(&mut walk, entry, k, &goal, hopeless);
                     let mut keys: Vec<u64> = walk.scratch.results.drain().collect();
                     if !walk.effort.is_complete() {
                         // The best so far is what either found.
@@ -131,8 +131,7 @@ impl HnswGraph {
     }
 
     /// A plain beam, where every row met may be returned, or most: then it is wider by what will be dropped.
-    /// An error with what was found if too much was dropped for the beam to have been wide enough, or the writer was
-    /// faster.
+    /// An error if too much was dropped for the beam to have been wide enough, or the writer was faster.
     fn beam<S: VectorSource + ?Sized>(
         &self,
         walk: &mut Walk<'_, S>,
@@ -140,14 +139,14 @@ impl HnswGraph {
         k: usize,
         params: &SearchParams,
         goal: &Goal<'_, S>,
-    ) -> std::result::Result<Vec<u64>, Vec<u64>> {
+    ) -> std::result::Result<Vec<u64>, Narrow> {
         let needed = k.max(goal.results * 4 / 5);
         let width = match &goal.costs {
             Some(costs) => costs.width_of_beam(goal.results, needed).unwrap_or(usize::MAX),
             None => goal.results,
         };
         if width > POOL_EF {
-            return Err(Vec::new());
+            return Err(Narrow { met: Vec::new(), hopeless: false });
         }
         let start = walk.descend(entry, 0, descent_width(width), |_| ());
         let gamma = params.gamma.filter(|_| goal.costs.is_none());
@@ -168,8 +167,13 @@ impl HnswGraph {
             }
             None => (met.len() >= k, met.get(..k).unwrap_or(met).to_vec()),
         };
+        let hopeless = goal.costs.is_some() && !walk.overtaken && keys.len() * 4 < needed;
         keys.truncate(k);
-        if enough && !walk.overtaken || !walk.effort.is_complete() { Ok(keys) } else { Err(keys) }
+        if enough && !walk.overtaken || !walk.effort.is_complete() {
+            Ok(keys)
+        } else {
+            Err(Narrow { met: keys, hopeless })
+        }
     }
 
     /// Past rows that may not be returned, or straight to those that may; the results are in the scratch.
@@ -179,8 +183,11 @@ impl HnswGraph {
         entry: Entry,
         k: usize,
         goal: &Goal<'_, S>,
+        hopeless: bool,
     ) -> SearchPlan {
-        if goal.costs.as_ref().is_some_and(|costs| costs.starts_with_scan(goal.results, self.params.m)) {
+        if hopeless
+            || goal.costs.as_ref().is_some_and(|costs| costs.starts_with_scan(goal.results, self.params.m))
+        {
             walk.start_through();
             walk.scan_unvisited(goal);
             return SearchPlan::Scan;
@@ -202,6 +209,14 @@ impl HnswGraph {
         }
         if goal.costs.is_some() { SearchPlan::FilteredGraph } else { SearchPlan::Graph }
     }
+}
+
+/// A beam that was not wide enough.
+struct Narrow {
+    /// What it met and may be returned, at most `k`.
+    met: Vec<u64>,
+    /// Whether what may be returned is far from the query, so that a walk will not get there soon.
+    hopeless: bool,
 }
 
 /// The keys of the distances that may be returned.

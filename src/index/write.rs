@@ -72,6 +72,34 @@ impl HnswIndex {
         self.write(vectors, row_ids.into(), OnDuplicate::Replace)
     }
 
+    /// [`append_unique`](Self::append_unique) for several batches at once, each with the row id of its first row: they
+    /// are linked together, and all their rows show at one instant.
+    ///
+    /// # Errors
+    /// As [`append_unique`](Self::append_unique); nothing of any batch is appended then.
+    pub fn append_batches_unique(&self, batches: &[(FixedSizeListArray, u64)]) -> Result<Range<u32>> {
+        let _one_at_a_time = self.appending.lock().unwrap_or_else(PoisonError::into_inner);
+        let (len, needed) = (self.store.committed_len(), self.graph.len());
+        if len < needed {
+            return Err(Error::SourceTooShort { len, needed });
+        }
+        let added: usize = batches.iter().map(|(vectors, _)| vectors.len()).sum();
+        if u32::try_from(len.saturating_add(added)).is_err() {
+            return Err(Error::TooManyVectors { len, added });
+        }
+        for (vectors, start) in batches {
+            self.store.check_batch(vectors, &RowIds::From(*start))?;
+        }
+        for (vectors, start) in batches {
+            self.store.append(vectors, RowIds::From(*start))?;
+        }
+        let end = self.store.committed_len() as u32;
+        self.graph.insert_batch(self.graph.len() as u32..end, &self.store.view())?;
+        let _publishing = self.lock_rows();
+        self.versions.publish(IndexVersion::new(end, self.version().deletes()));
+        Ok(len as u32..end)
+    }
+
     fn write(
         &self,
         vectors: &FixedSizeListArray,

@@ -25,7 +25,7 @@ use roaring::RoaringBitmap;
 use uuid::Uuid;
 
 use column::{Column, requested_fragments};
-use existing::Existing;
+use existing::{Existing, Model};
 use link::{Progress, blocking, link_rows};
 use rows::Rows;
 
@@ -35,7 +35,8 @@ use crate::error::Result;
 /// Builds an index over a column of a dataset and commits it, so that `dataset.scan().nearest(..)` uses it.
 ///
 /// If there is an index of that name, only the fragments that it does not cover are indexed, as a further segment of
-/// it; if it covers all, nothing is built and nothing is committed. `dataset` is left at the version with the index.
+/// it with the same centroids, so that Lance's `optimize_indices` can merge the two; if it covers all, nothing is
+/// built and nothing is committed. `dataset` is left at the version with the index.
 /// Rows without a usable vector ([`append_batch`](crate::ArrowFixedSizeListVectorStore::append_batch) says which) are
 /// not in the index, deleted rows neither.
 ///
@@ -69,13 +70,13 @@ pub async fn attach_index(
     let requested = requested_fragments(dataset, &params)?;
     let existing = Existing::find(dataset, &column, &params).await?;
     let missing = &requested - &existing.covered(dataset);
-    if let Some(newest) = existing.newest() {
-        if missing.is_empty() {
-            return Ok(newest);
-        }
-        existing.check(dataset, &column, &params).await?;
+    if missing.is_empty()
+        && let Some(newest) = existing.newest()
+    {
+        return Ok(newest);
     }
-    let Some(segment) = build(dataset, &column, &missing, &params).await? else {
+    let model = existing.model(dataset, &column, &params).await?;
+    let Some(segment) = build(dataset, &column, &missing, &params, model).await? else {
         let none = || column.invalid(format!("no row of {} fragments has a usable vector", missing.len()));
         return existing.newest().ok_or_else(none);
     };
@@ -95,13 +96,18 @@ pub async fn attach_index(
 /// processes and machines that share the storage of the dataset.
 ///
 /// Each worker (a Ray actor, a Spark task) opens the dataset, builds the segment of its own
-/// [`fragments`](AttachParams::fragments) and sends the [`SegmentDescriptor`] to one place, as JSON for example; there,
-/// [`commit_segments`] makes one index of all of them, in one commit. Every worker has to use the same metric and
-/// quantizer. Segments share nothing else: each has its own graphs, and centroids of its own rows.
+/// [`fragments`](AttachParams::fragments()) and sends the [`SegmentDescriptor`] to one place, as JSON for example.
+/// There, [`commit_segments`] makes one index of all of them, in one commit. Every worker has to use the same metric
+/// and quantizer.
 ///
-/// Existing indexes, and the [`name`](AttachParams::name), are not looked at. Returns `None`, and writes nothing, if
-/// no row has a usable vector. A segment that is never committed is left in `_indices` until Lance's cleanup of old
-/// versions removes it.
+/// A segment takes over the centroids of the index of that [`name`](AttachParams::name()), if there is one; else it
+/// has centroids of its own rows. Segments with centroids of their own are searched together, but Lance's
+/// `optimize_indices` does not merge them. If that is wanted, [`attach_index`] to some of the fragments first, and then
+/// let the workers build the others.
+///
+/// Fragments that the index covers already are indexed again. Returns `None`, and writes nothing, if no row has a
+/// usable vector. A segment that is never committed is left in `_indices` until Lance's cleanup of old versions
+/// removes it.
 ///
 /// # Errors
 /// As [`attach_index`].
@@ -113,7 +119,9 @@ pub async fn build_index_segment(
     params.validate()?;
     let column = Column::find(dataset, column)?;
     let fragments = requested_fragments(dataset, &params)?;
-    build(dataset, &column, &fragments, &params).await
+    let existing = Existing::find(dataset, &column, &params).await?;
+    let model = existing.model(dataset, &column, &params).await?;
+    build(dataset, &column, &fragments, &params, model).await
 }
 
 /// Commits segments of [`build_index_segment`] as one index, or as further segments of the index of that name. They
@@ -144,6 +152,7 @@ async fn build(
     column: &Column,
     fragments: &RoaringBitmap,
     params: &AttachParams,
+    model: Model,
 ) -> Result<Option<SegmentDescriptor>> {
     let rows = Rows::read(dataset, column, fragments, params.distance_type).await?;
     if rows.len() == 0 {
@@ -152,7 +161,15 @@ async fn build(
     let mut progress = Progress::new(params);
     progress.advance(rows.skipped);
     let (partitions, distance_type, seed) = (params.partitions, params.distance_type, params.build.seed);
-    let shares = blocking(move || partitions::divide(rows, partitions, distance_type, seed)).await?;
+    let Model { centroids, bounds } = model;
+    let shares = blocking(move || {
+        let centroids = match centroids {
+            Some(centroids) => centroids,
+            None => partitions::train(&rows.vectors, partitions, distance_type, seed)?,
+        };
+        partitions::divide(rows, &centroids, distance_type)
+    });
+    let shares = shares.await?;
     let mut linked = Vec::with_capacity(shares.len());
     for share in shares {
         linked.push(link_rows(share, params, &mut progress).await?);
@@ -169,7 +186,7 @@ async fn build(
         quantizer: params.quantizer,
         distance_type,
     };
-    if let Err(error) = files.write(&linked).await {
+    if let Err(error) = files.write_with_bounds(&linked, bounds).await {
         let _ = store.remove_dir_all(files.dir.clone()).await;
         return Err(error);
     }

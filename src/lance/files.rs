@@ -5,6 +5,7 @@
 //! range of rows.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow_array::types::Float32Type;
@@ -93,17 +94,27 @@ impl IndexFiles<'_> {
     /// - [`Error::RowIdCount`] or [`Error::InvalidBatch`] if the parts of a partition do not belong together,
     /// - [`Error::LanceDataset`] if a file cannot be written; what was written by then is left.
     pub(crate) async fn write(&self, partitions: &[Partition]) -> Result<()> {
+        self.write_with_bounds(partitions, None).await
+    }
+
+    /// [`write`](Self::write), with the bounds of a scalar quantizer that is there already; what is outside of them is
+    /// stored as if it were at the bound.
+    pub(crate) async fn write_with_bounds(
+        &self,
+        partitions: &[Partition],
+        bounds: Option<Range<f64>>,
+    ) -> Result<()> {
         for Partition { vectors, row_ids, .. } in partitions {
             if vectors.len() != row_ids.len() {
                 return Err(Error::RowIdCount { rows: vectors.len(), row_ids: row_ids.len() });
             }
         }
-        self.write_vectors(partitions).await?;
+        self.write_vectors(partitions, bounds).await?;
         self.write_graphs(partitions).await
     }
 
-    async fn write_vectors(&self, partitions: &[Partition]) -> Result<()> {
-        let codec = Codec::new(self, partitions)?;
+    async fn write_vectors(&self, partitions: &[Partition], bounds: Option<Range<f64>>) -> Result<()> {
+        let codec = Codec::new(self, partitions, bounds)?;
         let row_id = Field::new(ROW_ID_COLUMN, DataType::UInt64, true);
         let schema = Arc::new(Schema::new(vec![row_id, codec.field()]));
         let mut writer = self.create(INDEX_AUXILIARY_FILE_NAME, &schema).await?;
@@ -192,17 +203,20 @@ struct Codec {
 }
 
 impl Codec {
-    /// A file has one quantizer: its bounds are those of the stored vectors of all partitions.
-    fn new(files: &IndexFiles<'_>, partitions: &[Partition]) -> Result<Self> {
+    /// A file has one quantizer: if no bounds are given, they are those of the stored vectors of all partitions.
+    fn new(files: &IndexFiles<'_>, partitions: &[Partition], bounds: Option<Range<f64>>) -> Result<Self> {
         let dim = partitions.first().map_or(0, |partition| partition.vectors.value_length());
         if files.quantizer == Quantizer::Flat {
             return Ok(Self { dim, quantizer: None });
         }
         let mut quantizer = ScalarQuantizer::new(SQ_BITS, length(dim));
-        for (vectors, _) in partitions.iter().flat_map(|partition| files.batches(partition)) {
-            quantizer.update_bounds::<Float32Type>(&vectors?)?;
+        if bounds.is_none() {
+            for (vectors, _) in partitions.iter().flat_map(|partition| files.batches(partition)) {
+                quantizer.update_bounds::<Float32Type>(&vectors?)?;
+            }
         }
-        Ok(Self { dim, quantizer: Some(quantizer) })
+        let bounds = bounds.unwrap_or_else(|| short(quantizer.bounds().start)..short(quantizer.bounds().end));
+        Ok(Self { dim, quantizer: Some(ScalarQuantizer::with_bounds(SQ_BITS, length(dim), bounds)) })
     }
 
     fn field(&self) -> Field {
@@ -249,6 +263,12 @@ fn centroids(partitions: &[Partition]) -> Result<FixedSizeListArray> {
     Ok(FixedSizeListArray::try_new(list_item(DataType::Float32), dim, values, None)?)
 }
 
+/// A bound with so few digits that it comes out of JSON as it went in: the last of 17 digits may not, and Lance merges
+/// only segments whose bounds are equal.
+fn short(bound: f64) -> f64 {
+    format!("{bound:.11e}").parse().unwrap_or(bound)
+}
+
 /// Arrow's dimensions are signed.
 fn length(dim: i32) -> usize {
     usize::try_from(dim).unwrap_or(0)
@@ -284,6 +304,12 @@ pub(crate) fn details(
         ..Default::default()
     };
     Ok(prost_types::Any::from_msg(&details).map_err(lance_core::Error::from)?)
+}
+
+impl From<lance_core::Error> for Error {
+    fn from(source: lance_core::Error) -> Self {
+        Self::LanceDataset { source: Box::new(source) }
+    }
 }
 
 impl From<Error> for lance_core::Error {
@@ -328,6 +354,19 @@ mod tests {
         assert!(matches!(error, Error::RowIdCount { rows: 3, row_ids: 2 }), "{error}");
         let error = write(partition(3));
         assert!(matches!(error, Error::InvalidBatch { kind: HNSW_METADATA_KEY, .. }), "{error}");
+    }
+
+    #[test]
+    fn short_bounds_survive_json() {
+        for bound in [-1.4_f32, 0.0, 0.1, 1.0e-5, 1234.567].map(f64::from) {
+            let short = short(bound);
+            assert!((short - bound).abs() <= bound.abs() * 1e-11, "{bound} and {short}");
+            let mut read = short;
+            for _ in 0..3 {
+                read = serde_json::from_str(&json(&read).unwrap()).unwrap();
+                assert_eq!(read, short);
+            }
+        }
     }
 
     #[test]

@@ -11,11 +11,19 @@
 //! by level. Neighbors come nearest first, none of them past the last node.
 
 mod export;
+#[cfg(feature = "lance")]
+mod files;
 mod import;
 #[cfg(feature = "lance-index")]
 mod interop;
+#[cfg(feature = "lance")]
+mod plugin;
 mod storage;
 
+#[cfg(feature = "lance")]
+pub use files::Quantizer;
+#[cfg(feature = "lance")]
+pub use plugin::{PennonMemIndex, PennonMemIndexParams, PennonMemIndexPlugin};
 pub(crate) use storage::Storage;
 
 use std::sync::Arc;

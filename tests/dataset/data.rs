@@ -6,9 +6,7 @@ use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Float32Type, Int64Type};
-use arrow_array::{
-    ArrayRef, FixedSizeListArray, Float32Array, Int64Array, RecordBatch, RecordBatchIterator,
-};
+use arrow_array::{ArrayRef, FixedSizeListArray, Float32Array, Int64Array, RecordBatch, RecordBatchIterator};
 use arrow_buffer::NullBuffer;
 use arrow_schema::{DataType, Field};
 use lance::Dataset;
@@ -73,7 +71,9 @@ pub fn rows(ids: Range<i64>, is_null: impl Fn(i64) -> bool) -> RecordBatch {
     RecordBatch::try_from_iter_with_nullable([("id", ids, false), ("vector", vectors, true)]).unwrap()
 }
 
-pub fn reader(batches: Vec<RecordBatch>) -> RecordBatchIterator<Vec<Result<RecordBatch, arrow_schema::ArrowError>>> {
+pub fn reader(
+    batches: Vec<RecordBatch>,
+) -> RecordBatchIterator<Vec<Result<RecordBatch, arrow_schema::ArrowError>>> {
     let schema = batches[0].schema();
     RecordBatchIterator::new(batches.into_iter().map(Ok).collect::<Vec<_>>(), schema)
 }

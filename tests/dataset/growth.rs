@@ -3,12 +3,13 @@
 use lance::Dataset;
 use lance::dataset::optimize::compact_files;
 use lance::index::DatasetIndexExt;
+use lance_index::optimize::OptimizeOptions;
 use pennon::lance::{Quantizer, attach_index};
 use pennon::{DistanceType, Error};
 
 use crate::data::{
-    Home, INDEX, assert_recall, assert_used, dataset, index_dirs, params, reader, recall, rows, run, segments,
-    statistics,
+    Home, INDEX, assert_recall, assert_used, dataset, index_dirs, params, reader, recall, rows, run,
+    segments, statistics,
 };
 
 #[test]
@@ -26,7 +27,7 @@ fn new_fragments_become_a_segment_of_their_own() {
         assert_eq!(index_dirs(&uri), 1);
 
         dataset.append(reader(vec![rows(2_000..2_600, |_| false)]), None).await.unwrap();
-        // Fewer rows than partitions, and none with a vector.
+        // A fragment without a vector.
         dataset.append(reader(vec![rows(2_600..2_603, |_| true)]), None).await.unwrap();
         let second = attach_index(&mut dataset, "vector", params.clone()).await.unwrap();
         assert_ne!(second.uuid, first.uuid);
@@ -37,12 +38,22 @@ fn new_fragments_become_a_segment_of_their_own() {
         dataset.append(reader(vec![rows(2_603..2_606, |_| false)]), None).await.unwrap();
         let third = attach_index(&mut dataset, "vector", params.clone()).await.unwrap();
         assert_eq!(segments(&dataset).await, [vec![0, 1], vec![2, 3], vec![4]]);
-        let dataset = Dataset::open(&uri).await.unwrap();
+        let mut dataset = Dataset::open(&uri).await.unwrap();
         assert_used(&dataset).await;
-        assert_eq!(statistics(&dataset).await["num_unindexed_rows"], 0);
+        let statistics = statistics(&dataset).await;
+        assert_eq!(statistics["num_unindexed_rows"], 0);
+        // The centroids of the first, even where that leaves partitions empty.
+        for segment in statistics["indices"].as_array().unwrap() {
+            assert_eq!(segment["num_partitions"], 4, "{segment}");
+        }
         assert_recall(recall(&dataset, DistanceType::Cosine).await, 0.88, "three segments");
         let newest = attach_index(&mut dataset.clone(), "vector", params).await.unwrap();
         assert_eq!(newest.uuid, third.uuid);
+
+        // Which is why Lance can merge them.
+        dataset.optimize_indices(&OptimizeOptions::merge(10)).await.unwrap();
+        assert_eq!(segments(&dataset).await, [vec![0, 1, 2, 3, 4]]);
+        assert_recall(recall(&dataset, DistanceType::Cosine).await, 0.88, "merged");
     });
 }
 
@@ -72,7 +83,10 @@ fn a_segment_that_could_not_be_searched_with_the_others_is_refused() {
         for other in [params(DistanceType::Dot), params(DistanceType::L2).quantizer(Quantizer::Sq)] {
             let error = attach_index(&mut dataset, "vector", other).await.unwrap_err();
             let says = "its index \"vector_idx\" is IVF_HNSW_FLAT with metric l2, not ";
-            assert!(matches!(&error, Error::InvalidColumn { problem, .. } if problem.contains(says)), "{error}");
+            assert!(
+                matches!(&error, Error::InvalidColumn { problem, .. } if problem.contains(says)),
+                "{error}"
+            );
         }
         assert_eq!((dataset.version().version, index_dirs(&uri)), (version, 1));
         // Under a name of its own it is an index of its own.

@@ -21,7 +21,9 @@ const KINDS: [(Quantizer, &str, f64); 2] =
 fn every_metric_and_quantizer_is_used_and_finds_what_is_near() {
     let home = Home::new();
     run(async {
-        for (metric, (quantizer, kind, least)) in METRICS.into_iter().flat_map(|m| KINDS.map(|kind| (m, kind))) {
+        for (metric, (quantizer, kind, least)) in
+            METRICS.into_iter().flat_map(|m| KINDS.map(|kind| (m, kind)))
+        {
             let what = format!("{kind}_{metric}");
             let mut dataset = dataset(&home.uri(&what), 2_000, 1_000).await;
             let build = BuildParams::default().num_edges(12).ef_construction(80);

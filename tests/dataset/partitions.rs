@@ -8,8 +8,8 @@ use pennon::DistanceType;
 use pennon::lance::{Quantizer, attach_index};
 
 use crate::data::{
-    DIM, Home, K, assert_recall, assert_used, dataset, lance_metric, nearest, params, recall, run, statistics,
-    vectors,
+    DIM, Home, K, assert_recall, assert_used, dataset, lance_metric, nearest, params, recall, run,
+    statistics, vectors,
 };
 
 /// How many of the nearest rows are found when only the nearest partition is probed.

@@ -10,8 +10,8 @@ use pennon::lance::attach_index;
 use pennon::{BuildParams, DistanceType, Error};
 
 use crate::data::{
-    DIM, Home, K, assert_recall, assert_used, dataset, index_dirs, nearest, params, reader, recall, rows, run,
-    statistics, vectors,
+    DIM, Home, K, assert_recall, assert_used, dataset, index_dirs, nearest, params, reader, recall, rows,
+    run, statistics, vectors,
 };
 
 #[test]
@@ -24,11 +24,8 @@ fn nulls_deleted_rows_and_several_fragments() {
             let batch = rows(0..3_000, |id| id % 10 == 3);
             // Slices, as a reader of other files may give them.
             let batches = vec![batch.slice(5, 1_495), batch.slice(1_500, 1_500)];
-            let write = WriteParams {
-                max_rows_per_file: 700,
-                enable_stable_row_ids: stable,
-                ..Default::default()
-            };
+            let write =
+                WriteParams { max_rows_per_file: 700, enable_stable_row_ids: stable, ..Default::default() };
             let mut dataset = Dataset::write(reader(batches), &uri, Some(write)).await.unwrap();
             dataset.delete("id % 7 = 0").await.unwrap();
 
@@ -82,7 +79,8 @@ fn other_columns() -> RecordBatch {
     let nulls: ArrayRef = Arc::new(FixedSizeListArray::new_null(item(DataType::Float32), 2, 4));
     let ids: ArrayRef = Arc::new(Int64Array::from_iter_values(0..4));
     let text: ArrayRef = Arc::new(StringArray::from(vec!["a"; 4]));
-    let columns = [("id", ids, false), ("text", text, true), ("doubles", doubles, true), ("nulls", nulls, true)];
+    let columns =
+        [("id", ids, false), ("text", text, true), ("doubles", doubles, true), ("nulls", nulls, true)];
     RecordBatch::try_from_iter_with_nullable(columns).unwrap()
 }
 
@@ -100,7 +98,10 @@ fn what_cannot_be_indexed_is_refused_and_changes_nothing() {
             ("nulls", "no row of 1 fragments has a usable vector"),
         ] {
             let error = attach_index(&mut dataset, column, params(DistanceType::L2)).await.unwrap_err();
-            assert!(matches!(&error, Error::InvalidColumn { problem, .. } if problem.contains(says)), "{error}");
+            assert!(
+                matches!(&error, Error::InvalidColumn { problem, .. } if problem.contains(says)),
+                "{error}"
+            );
             assert!(error.to_string().contains(column), "{error}");
         }
         let good = params(DistanceType::L2);

@@ -1,14 +1,28 @@
-//! The index of that name, if there is one.
+//! The index of that name, if there is one, and what a further segment of it takes over.
+
+use std::ops::Range;
 
 use ::lance::Dataset;
 use ::lance::index::{DatasetIndexExt, DatasetIndexInternalExt};
+use arrow_array::FixedSizeListArray;
 use lance_index::metrics::NoOpMetricsCollector;
+use lance_index::vector::quantizer::Quantizer as LanceQuantizer;
 use lance_table::format::IndexMetadata;
 use roaring::RoaringBitmap;
 
 use super::column::Column;
 use super::params::AttachParams;
 use crate::error::Result;
+
+/// What the segments of an index have to have in common for Lance to merge them, beside metric and kind: what is not
+/// given is to be found anew.
+#[derive(Default)]
+pub(super) struct Model {
+    /// One for each partition.
+    pub centroids: Option<FixedSizeListArray>,
+    /// Of the scalar quantizer.
+    pub bounds: Option<Range<f64>>,
+}
 
 /// The segments that the manifest has under the name of the index.
 pub(super) struct Existing {
@@ -55,33 +69,37 @@ impl Existing {
             .fold(RoaringBitmap::new(), |sum, segment| sum | covered(segment).unwrap_or_else(|| all.clone()))
     }
 
-    /// The segment that was built last.
+    /// The segment that was added last.
     pub fn newest(&self) -> Option<IndexMetadata> {
-        self.segments.iter().max_by_key(|segment| segment.dataset_version).cloned()
+        self.segments.last().cloned()
     }
 
-    /// Checks that a new segment can be searched together with those that stay, as Lance does when it is committed,
-    /// but before it is built.
+    /// What a further segment takes over from the newest one that covers anything. That both can be searched together
+    /// is checked as Lance does when the segment is committed, but before it is built.
     ///
     /// # Errors
     /// [`Error::InvalidColumn`](crate::Error::InvalidColumn) if metric or kind differ.
-    pub async fn check(&self, dataset: &Dataset, column: &Column, params: &AttachParams) -> Result<()> {
+    pub async fn model(&self, dataset: &Dataset, column: &Column, params: &AttachParams) -> Result<Model> {
         let all = dataset.fragment_bitmap().as_ref();
         let stays = |segment: &&IndexMetadata| {
             segment.effective_fragment_bitmap(all).is_some_and(|fragments| !fragments.is_empty())
         };
-        let Some(segment) = self.segments.iter().find(stays) else {
-            return Ok(());
+        let Some(segment) = self.segments.iter().rev().find(stays) else {
+            return Ok(Model::default());
         };
         let index = dataset.open_vector_index(&column.name, &segment.uuid, &NoOpMetricsCollector).await?;
         let existing = (index.metric_type().to_string(), index.index_type().to_string());
         let requested = (params.distance_type.to_string(), params.quantizer.index_type().to_string());
-        if existing == requested {
-            return Ok(());
+        if existing != requested {
+            return Err(column.invalid(format!(
+                "its index {:?} is {} with metric {}, not {} with metric {}",
+                self.name, existing.1, existing.0, requested.1, requested.0
+            )));
         }
-        Err(column.invalid(format!(
-            "its index {:?} is {} with metric {}, not {} with metric {}",
-            self.name, existing.1, existing.0, requested.1, requested.0
-        )))
+        let bounds = match index.quantizer() {
+            LanceQuantizer::Scalar(quantizer) => Some(quantizer.bounds()),
+            _ => None,
+        };
+        Ok(Model { centroids: index.ivf_model().centroids_array().cloned(), bounds })
     }
 }

@@ -21,11 +21,12 @@ pub struct AttachParams {
     pub build: BuildParams,
     /// How the vectors are stored in the index; as they are by default.
     pub quantizer: Quantizer,
-    /// IVF partitions, each with a graph of its own; 1 by default. There are never more than rows.
+    /// IVF partitions, each with a graph of its own; 1 by default. There are never more than rows, and a further
+    /// segment of an index has those of the index.
     pub partitions: usize,
     /// Ids of the fragments to index; all of the dataset if not given.
     pub fragments: Option<Vec<u32>>,
-    /// Told how many rows are done; see [`progress`](Self::progress).
+    /// Told how many rows are done; see [`progress`](Self::progress()).
     pub progress: Option<Arc<dyn Fn(u64) + Send + Sync>>,
 }
 

@@ -26,17 +26,12 @@ pub(super) struct Share {
     pub centroid: Vec<f32>,
 }
 
-/// Divides rows, of which there is at least one, among `partitions` partitions, or among as many as there are rows if
-/// these are fewer. A partition may be empty. The same rows and seed give the same sample and the same first
-/// centroids.
+/// Divides rows, of which there is at least one, among the partitions of the centroids. A partition may be empty.
 pub(super) fn divide(
     rows: Rows,
-    partitions: usize,
+    centroids: &FixedSizeListArray,
     distance_type: DistanceType,
-    seed: u64,
 ) -> Result<Vec<Share>> {
-    let partitions = partitions.min(rows.len());
-    let centroids = train(&rows.vectors, partitions, distance_type, seed)?;
     let dim = centroids.value_length() as usize;
     let values = centroids.values().as_primitive::<Float32Type>().values();
     let mut centroid_of = values.chunks_exact(dim).map(<[f32]>::to_vec);
@@ -44,7 +39,7 @@ pub(super) fn divide(
         let centroid = centroid_of.next().unwrap_or_default();
         return Ok(vec![Share { vectors: rows.vectors, row_ids: rows.row_ids, centroid }]);
     }
-    let members = assign(&rows.vectors, &centroids, distance_type)?;
+    let members = assign(&rows.vectors, centroids, distance_type)?;
     let share = |(members, centroid): (Vec<usize>, Vec<f32>)| -> Result<Share> {
         let values = rows.vectors.values().as_primitive::<Float32Type>().values();
         let mut vectors = Vec::with_capacity(members.len() * dim);
@@ -64,12 +59,15 @@ fn comparable(vectors: FixedSizeListArray, distance_type: DistanceType) -> Resul
     Ok(if distance_type == DistanceType::Cosine { normalize_fsl(&vectors)? } else { vectors })
 }
 
-fn train(
+/// Centroids for `partitions` partitions, or for as many as there are vectors if these are fewer. The same vectors and
+/// seed give the same sample and the same first centroids.
+pub(super) fn train(
     vectors: &FixedSizeListArray,
     partitions: usize,
     distance_type: DistanceType,
     seed: u64,
 ) -> Result<FixedSizeListArray> {
+    let partitions = partitions.min(vectors.len());
     let dim = vectors.value_length() as usize;
     let values = vectors.values().as_primitive::<Float32Type>().values();
     let rows = vectors.len().min(partitions.saturating_mul(SAMPLE_ROWS_PER_PARTITION));

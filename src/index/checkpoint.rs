@@ -1,0 +1,62 @@
+//! One version of an index, apart, and an index put together again.
+
+use std::sync::PoisonError;
+
+use arrow_array::RecordBatch;
+
+use super::HnswIndex;
+use crate::error::{Error, Result};
+use crate::graph::HnswGraph;
+use crate::store::{ArrowFixedSizeListVectorStore, VectorStoreSnapshot};
+use crate::version::IndexVersion;
+
+/// What an index is in one version. It does not change with the index.
+pub(crate) struct Checkpoint {
+    /// The `lance:hnsw` batch of all vector ids of the version.
+    pub graph: RecordBatch,
+    /// As many vectors.
+    pub vectors: VectorStoreSnapshot,
+    /// The ids of dead rows, ascending.
+    pub tombstones: Vec<u32>,
+}
+
+impl HnswIndex {
+    /// The current version. Appends wait while the graph is copied.
+    ///
+    /// # Errors
+    /// As [`HnswGraph::to_lance_hnsw_batch`].
+    pub(crate) fn checkpoint(&self) -> Result<Checkpoint> {
+        let one_at_a_time = self.appending.lock().unwrap_or_else(PoisonError::into_inner);
+        // While nothing is appended, the version has all nodes, and the lists are taken as they are.
+        let version = self.version();
+        let graph = self.graph.to_lance_hnsw_batch(Some(version.vectors()))?;
+        drop(one_at_a_time);
+        let vectors = self.store.snapshot().prefix(version.vectors());
+        let tombstones = match version.deletes() {
+            0 => Vec::new(),
+            _ => (0..version.vectors() as u32).filter(|&id| self.versions.is_dead(id, version)).collect(),
+        };
+        Ok(Checkpoint { graph, vectors, tombstones })
+    }
+
+    /// An index of the parts of another. `loaded_bytes` of them are on the heap.
+    pub(crate) fn restored(
+        store: ArrowFixedSizeListVectorStore,
+        graph: HnswGraph,
+        tombstones: &[u32],
+        read_only: bool,
+        loaded_bytes: usize,
+    ) -> Self {
+        let index = Self { read_only, loaded_bytes, ..Self::of(store, graph) };
+        // The first version has as many deletes as there are dead rows, and every row is dead from the first on.
+        tombstones.iter().for_each(|&id| index.versions.bury(id, 1));
+        let vectors = index.store.committed_len() as u32;
+        index.versions.publish(IndexVersion::new(vectors, tombstones.len() as u32));
+        index
+    }
+
+    /// Refuses changes of an index that is mapped from its files.
+    pub(super) fn check_writable(&self) -> Result<()> {
+        if self.read_only { Err(Error::ReadOnly) } else { Ok(()) }
+    }
+}

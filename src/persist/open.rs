@@ -1,0 +1,186 @@
+//! Reading: the manifest, then the files that it names, of which every byte is checked before it is used.
+
+use std::fmt::Display;
+use std::fs::File;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use arrow_array::cast::AsArray;
+use arrow_array::types::UInt32Type;
+use arrow_array::{Array, RecordBatch};
+use arrow_buffer::{Buffer, MutableBuffer};
+
+use super::files::{Part, at};
+use super::ipc::{self, Content};
+use super::manifest::Manifest;
+use super::map::map;
+use super::sum::Sum;
+use crate::error::{Error, Result};
+use crate::graph::HnswGraph;
+use crate::index::HnswIndex;
+use crate::lance::{FLAT_COLUMN, Storage, VECTOR_ID_COLUMN};
+use crate::store::{ArrowFixedSizeListVectorStore, ElementType, RowIds};
+
+/// Where the bytes of a file are kept.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Memory {
+    Heap,
+    Mapped,
+}
+
+/// A saved index with its files open: they can be read even if a save removes them meanwhile.
+pub(super) struct Saved {
+    manifest: Manifest,
+    graph: PartFile,
+    vectors: PartFile,
+    tombstones: PartFile,
+    labels: Option<PartFile>,
+}
+
+impl Saved {
+    pub fn open(dir: &Path) -> Result<Self> {
+        loop {
+            let manifest = Manifest::read(dir)?;
+            let generation = manifest.generation;
+            match Self::open_files(dir, manifest) {
+                // A save may have removed files before they were opened; then there is another manifest.
+                Err(_) if Manifest::read(dir)?.generation != generation => {}
+                outcome => return outcome,
+            }
+        }
+    }
+
+    fn open_files(dir: &Path, manifest: Manifest) -> Result<Self> {
+        let open = |part: Part, sum| PartFile::open(dir.join(part.file_name(manifest.generation)), sum);
+        let files = &manifest.files;
+        Ok(Self {
+            graph: open(Part::Graph, files.graph)?,
+            vectors: open(Part::Vectors, files.vectors)?,
+            tombstones: open(Part::Tombstones, files.tombstones)?,
+            labels: files.labels.map(|sum| open(Part::Labels, sum)).transpose()?,
+            manifest,
+        })
+    }
+
+    pub fn index(&self, memory: Memory) -> Result<HnswIndex> {
+        let graph = self.read_graph(memory)?;
+        let store = self.read_store(memory)?;
+        let tombstones = self.read_tombstones()?;
+        let bytes = (self.graph.sum.bytes + self.vectors.sum.bytes) as usize;
+        Ok(match memory {
+            Memory::Heap => HnswIndex::restored(store, graph, &tombstones, false, bytes),
+            Memory::Mapped => HnswIndex::restored(store, graph, &tombstones, true, 0),
+        })
+    }
+
+    fn read_graph(&self, memory: Memory) -> Result<HnswGraph> {
+        let part = &self.graph;
+        let batch = part.batch(memory)?;
+        let graph = HnswGraph::import(&batch, Some(&self.manifest.params)).map_err(|e| part.corrupt(e))?;
+        part.check_count("nodes", graph.len(), self.manifest.vectors)?;
+        Ok(graph)
+    }
+
+    fn read_store(&self, memory: Memory) -> Result<ArrowFixedSizeListVectorStore> {
+        let Manifest { dim, distance_type, .. } = self.manifest;
+        let part = &self.vectors;
+        let corrupt = |error: Error| part.corrupt(error);
+        let Content { schema, batches } = part.content(memory)?;
+        let column = schema.field_with_name(FLAT_COLUMN).map_err(|e| part.corrupt(e))?;
+        let (element_type, elements) = ElementType::of_vectors(column.data_type()).map_err(corrupt)?;
+        part.check_count("elements per vector", elements, dim)?;
+        let store = ArrowFixedSizeListVectorStore::try_with_elements(element_type, dim, distance_type);
+        let store = store.map_err(corrupt)?;
+        for batch in &batches {
+            let storage = Storage::of(batch).map_err(corrupt)?;
+            // They were usable when they were saved, and are what was saved.
+            store.append_usable(storage.vectors, RowIds::from(storage.row_ids)).map_err(corrupt)?;
+        }
+        part.check_count("vectors", store.committed_len(), self.manifest.vectors)?;
+        Ok(store)
+    }
+
+    fn read_tombstones(&self) -> Result<Vec<u32>> {
+        let part = &self.tombstones;
+        let batch = part.batch(Memory::Heap)?;
+        let column = batch.column_by_name(VECTOR_ID_COLUMN);
+        let ids = column.and_then(|column| column.as_primitive_opt::<UInt32Type>());
+        let ids = ids.filter(|ids| ids.null_count() == 0).map(|ids| ids.values().to_vec());
+        let ids = ids.ok_or_else(|| part.corrupt("its column is not of vector ids"))?;
+        part.check_count("dead rows", ids.len(), self.manifest.tombstones)?;
+        let vectors = self.manifest.vectors;
+        let fits = ids.is_sorted_by(|a, b| a < b) && ids.last().is_none_or(|&id| (id as usize) < vectors);
+        if fits { Ok(ids) } else { Err(part.corrupt(format!("dead rows out of order, or not of {vectors}"))) }
+    }
+
+    pub fn labels(&self) -> Result<Option<RecordBatch>> {
+        let Some(part) = &self.labels else { return Ok(None) };
+        let labels = part.batch(Memory::Heap)?;
+        part.check_count("labels", labels.num_rows(), self.manifest.vectors)?;
+        Ok(Some(labels))
+    }
+}
+
+/// A file, and what it has to be.
+struct PartFile {
+    path: PathBuf,
+    file: File,
+    sum: Sum,
+}
+
+impl PartFile {
+    fn open(path: PathBuf, sum: Sum) -> Result<Self> {
+        match File::open(&path) {
+            Ok(file) => Ok(Self { path, file, sum }),
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                Err(Error::CorruptIndex { file: path, problem: "it is missing".to_string() })
+            }
+            Err(source) => Err(Error::Io { path, source }),
+        }
+    }
+
+    fn corrupt(&self, problem: impl Display) -> Error {
+        Error::CorruptIndex { file: self.path.clone(), problem: problem.to_string() }
+    }
+
+    fn check_count(&self, what: &str, actual: usize, expected: usize) -> Result<()> {
+        if actual == expected {
+            return Ok(());
+        }
+        Err(self.corrupt(format!("{actual} {what}, {expected} were saved")))
+    }
+
+    /// All bytes of the file, checked.
+    fn bytes(&self, memory: Memory) -> Result<Buffer> {
+        let (saved, actual) = (self.sum.bytes, self.file.metadata().map_err(at(&self.path))?.len());
+        if actual != saved {
+            return Err(self.corrupt(format!("{actual} bytes, {saved} were saved")));
+        }
+        let (bytes, is_right) = match memory {
+            Memory::Heap => {
+                let length = usize::try_from(saved);
+                let length = length.map_err(|_| self.corrupt("more bytes than this machine can address"))?;
+                let mut bytes = MutableBuffer::from_len_zeroed(length);
+                let is_right = self.sum.read(&self.file, bytes.as_slice_mut()).map_err(at(&self.path))?;
+                (Buffer::from(bytes), is_right)
+            }
+            Memory::Mapped => {
+                // Read, not walked through in the mapping, whose pages would all become resident.
+                let is_right = self.sum.check(&self.file).map_err(at(&self.path))?;
+                (map(&self.file).map_err(at(&self.path))?, is_right)
+            }
+        };
+        if is_right { Ok(bytes) } else { Err(self.corrupt("its checksum is not that of its content")) }
+    }
+
+    fn content(&self, memory: Memory) -> Result<Content> {
+        ipc::decode(&self.bytes(memory)?).map_err(|problem| self.corrupt(problem))
+    }
+
+    /// The only batch.
+    fn batch(&self, memory: Memory) -> Result<RecordBatch> {
+        let mut batches = self.content(memory)?.batches;
+        self.check_count("batches", batches.len(), 1)?;
+        batches.pop().ok_or_else(|| self.corrupt("no batch"))
+    }
+}

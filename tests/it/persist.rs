@@ -1,0 +1,436 @@
+//! Saved indexes: what comes back, in memory and mapped, and what can be done with it.
+
+mod beside;
+mod damage;
+mod forged;
+mod steps;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use arrow_array::types::{Float32Type, Int32Type};
+use arrow_array::{
+    Array, ArrayRef, DictionaryArray, FixedSizeBinaryArray, FixedSizeListArray, Float16Array, Float64Array,
+    Int8Array, RecordBatch, StringArray, UInt8Array, UInt64Array,
+};
+use arrow_schema::{DataType, Field};
+use half::f16;
+use pennon::{
+    BuildParams, DistanceType, ElementType, Error, GraphHealth, HnswIndex, SearchParams, SearchResult,
+    VectorSource,
+};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+
+use crate::data::{METRICS, Rows, build, clustered, uniform};
+use crate::deletes::{L2, array_of, contents, params};
+
+/// Everything of an index that can be seen, dead rows included.
+#[derive(Debug, PartialEq)]
+pub struct View {
+    graph: RecordBatch,
+    rows: Vec<(u64, Vec<f32>)>,
+    answers: Vec<Vec<SearchResult>>,
+    /// Vector ids, live and dead rows.
+    counts: [usize; 3],
+    params: BuildParams,
+    kind: (ElementType, usize, DistanceType),
+    health: GraphHealth,
+}
+
+impl View {
+    pub fn of(index: &HnswIndex) -> Self {
+        let snapshot = index.snapshot();
+        let rows: Vec<(u64, Vec<f32>)> = (0..snapshot.len() as u32)
+            .map(|id| (snapshot.row_id(id), snapshot.widened(id).into_owned()))
+            .collect();
+        let queries = rows.iter().step_by(97).map(|row| row.1.clone()).chain([vec![3.0; index.dim()]]);
+        let search = |query: Vec<f32>| {
+            let near = index.search(&query, SearchParams::new(10, 64)).unwrap();
+            let all = index.search_exact(&query, SearchParams::top(usize::MAX)).unwrap();
+            [near, all]
+        };
+        Self {
+            graph: index.graph().to_lance_hnsw_batch(None).unwrap(),
+            rows,
+            answers: queries.flat_map(search).collect(),
+            counts: [index.version().vectors(), index.len(), index.tombstones()],
+            params: index.params().clone(),
+            kind: (index.element_type(), index.dim(), index.distance_type()),
+            health: index.health(),
+        }
+    }
+}
+
+/// What an assertion should not print in full.
+pub fn assert_same(actual: &HnswIndex, expected: &View, case: &str) {
+    let actual = View::of(actual);
+    assert_eq!(actual.counts, expected.counts, "{case}: vector ids, live, dead");
+    assert!(actual.rows == expected.rows, "{case}: other rows");
+    assert!(actual.graph == expected.graph, "{case}: another graph");
+    assert!(actual == *expected, "{case}: other answers");
+}
+
+/// An index from memory, and one from the mapped files.
+pub fn both_of(dir: &Path) -> [HnswIndex; 2] {
+    [HnswIndex::load(dir).unwrap(), HnswIndex::load_mmap(dir).unwrap()]
+}
+
+/// The files of a directory, but for the lock.
+pub fn files_of(dir: &Path) -> BTreeMap<String, Vec<u8>> {
+    let entries = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap());
+    let named = entries.map(|entry| (entry.file_name().into_string().unwrap(), entry.path()));
+    named
+        .filter(|(name, _)| name != "pennon.lock")
+        .map(|(name, path)| (name, fs::read(path).unwrap()))
+        .collect()
+}
+
+pub fn names_of(generation: u64, parts: &[&str]) -> Vec<String> {
+    let mut names: Vec<String> = parts.iter().map(|part| format!("{part}-{generation}.arrow")).collect();
+    names.push("pennon.json".to_owned());
+    names.sort();
+    names
+}
+
+/// An index with rows that were deleted and replaced, row ids all over the place, and labels for it.
+pub fn lively(rows: usize, seed: u64) -> (HnswIndex, RecordBatch) {
+    let data = uniform(rows + rows / 4, 6, seed);
+    let scattered: Vec<usize> = (0..rows).map(|row| row.wrapping_mul(0x9e37_79b9) % 100_003).collect();
+    let index = HnswIndex::try_new(6, L2, params().num_edges(4).seed(seed)).unwrap();
+    index.append(&data.part(0..rows).array(), array_of(scattered.iter().copied())).unwrap();
+    let replaced = scattered.iter().copied().step_by(4).take(rows / 4);
+    index.upsert(&data.part(rows..rows + rows / 4).array(), array_of(replaced)).unwrap();
+    for row in (0..rows).step_by(6) {
+        index.delete(scattered[row] as u64).unwrap();
+    }
+    let labels = labels(index.version().vectors());
+    (index, labels)
+}
+
+/// A text and a repeated word for each row.
+pub fn labels(rows: usize) -> RecordBatch {
+    let names: ArrayRef = Arc::new(StringArray::from_iter_values((0..rows).map(|row| format!("row {row}"))));
+    let kinds: DictionaryArray<Int32Type> =
+        (0..rows).map(|row| (row % 5 > 0).then_some(["odd", "even"][row % 2])).collect();
+    RecordBatch::try_from_iter_with_nullable([("name", names, false), ("kind", Arc::new(kinds), true)])
+        .unwrap()
+}
+
+fn vectors_of(element_type: ElementType, rows: &Rows) -> FixedSizeListArray {
+    let values = || rows.values.iter().map(|x| x * 100.0);
+    let mut item = Field::new("item", DataType::FixedSizeBinary(2), true);
+    let array: ArrayRef = match element_type {
+        ElementType::Float16 => Arc::new(Float16Array::from_iter_values(values().map(f16::from_f32))),
+        ElementType::Float64 => Arc::new(Float64Array::from_iter_values(values().map(f64::from))),
+        ElementType::Int8 => Arc::new(Int8Array::from_iter_values(values().map(|x| x as i8))),
+        ElementType::UInt8 => Arc::new(UInt8Array::from_iter_values(values().map(|x| x as i8 as u8))),
+        ElementType::BFloat16 => {
+            let halves = values().map(|x| ((x.to_bits() >> 16) as u16).to_le_bytes());
+            Arc::new(FixedSizeBinaryArray::try_from_iter(halves).unwrap())
+        }
+        _ => return rows.array(),
+    };
+    if element_type == ElementType::BFloat16 {
+        item = item.with_metadata([("ARROW:extension:name".into(), "lance.bfloat16".into())].into());
+    }
+    let item = item.with_data_type(array.data_type().clone());
+    FixedSizeListArray::try_new(Arc::new(item), rows.dim as i32, array, None).unwrap()
+}
+
+fn cases() -> Vec<(String, HnswIndex)> {
+    let mut cases = Vec::new();
+    let mut case = |name: &str, index| cases.push((name.to_owned(), index));
+    case("empty", HnswIndex::try_new(3, L2, params().seed(9).max_level(3)).unwrap());
+    case("one row", build(&uniform(1, 3, 1), L2, &params(), 1));
+    for metric in METRICS.into_iter().chain([DistanceType::L1]) {
+        case(&format!("{metric}"), build(&clustered(1_200, 8, 64, 2).0, metric, &params(), 250));
+    }
+    for element_type in [
+        ElementType::Float16,
+        ElementType::BFloat16,
+        ElementType::Float64,
+        ElementType::Int8,
+        ElementType::UInt8,
+    ] {
+        let is_bits = element_type == ElementType::UInt8;
+        let metric = if is_bits { DistanceType::Hamming } else { DistanceType::Dot };
+        let new = || HnswIndex::try_with_elements(element_type, 9, metric, params()).unwrap();
+        case(&format!("empty of {element_type}"), new());
+        let index = new();
+        index.append(&vectors_of(element_type, &uniform(700, 9, 3)), 5u64).unwrap();
+        case(&format!("{element_type} under {metric}"), index);
+    }
+    // Three batches in the file.
+    case("long vectors", build(&uniform(600, 10_000, 4), L2, &params().ef_construction(20), 600));
+    case("lively", lively(900, 5).0);
+
+    let index = build(&uniform(200, 4, 6), L2, &params(), 50);
+    (0..200).for_each(|row| index.delete(row).unwrap());
+    case("all dead", index);
+    let (graph, vectors) =
+        build(&uniform(800, 5, 7), L2, &params(), 800).to_lance_batches().unwrap();
+    case("imported", HnswIndex::from_lance_batches(&graph, &vectors).unwrap());
+    case("compacted", lively(900, 8).0.compact().unwrap());
+    cases
+}
+
+#[test]
+fn what_is_saved_is_what_loads() {
+    let home = tempfile::tempdir().unwrap();
+    for (at, (case, index)) in cases().into_iter().enumerate() {
+        let dir = home.path().join(format!("made/for/{at}"));
+        let view = View::of(&index);
+        index.save(&dir).unwrap();
+        assert_same(&index, &view, &format!("{case}, after its save"));
+        assert!(files_of(&dir).into_keys().eq(names_of(1, &["graph", "vectors", "tombstones"])), "{case}");
+        assert!(HnswIndex::load_labels(&dir).unwrap().is_none(), "{case}");
+        let [loaded, mapped] = both_of(&dir);
+        assert_same(&loaded, &view, &format!("{case}, loaded"));
+        assert_same(&mapped, &view, &format!("{case}, mapped"));
+        drop(index);
+        // From memory and from the files once more, over the files that are mapped.
+        for again in [&loaded, &mapped] {
+            again.save(&dir).unwrap();
+            both_of(&dir).iter().for_each(|index| assert_same(index, &view, &format!("{case}, again")));
+        }
+        assert_same(&mapped, &view, &format!("{case}, mapped, with its files removed"));
+        assert!(files_of(&dir).into_keys().eq(names_of(3, &["graph", "vectors", "tombstones"])), "{case}");
+    }
+}
+
+/// The levels of new nodes, the next ids and the row ids that are free are those of an index that was never saved.
+#[test]
+fn changes_go_on_where_they_stopped() {
+    let home = tempfile::tempdir().unwrap();
+    let rows = uniform(1_000, 8, 11);
+    let index = build(&rows.part(0..600), L2, &params().num_edges(5).seed(77), 150);
+    index.upsert(&rows.part(600..620).array(), 100u64).unwrap();
+    index.delete(7).unwrap();
+    index.delete(105).unwrap();
+    index.save(home.path()).unwrap();
+    let loaded = HnswIndex::load(home.path()).unwrap();
+    let pinned = loaded.version();
+    let before = contents(&loaded);
+    assert!(before == contents(&index));
+
+    for index in [&index, &loaded] {
+        for (row_id, is_live) in [(6, true), (7, false), (104, true), (105, false), (119, true), (600, false)] {
+            assert_eq!(index.contains(row_id), is_live, "row id {row_id}");
+        }
+        for row_id in [7, 105] {
+            let error = index.delete(row_id).unwrap_err();
+            assert!(matches!(error, Error::UnknownRowId { row_id: named } if named == row_id), "{error:?}");
+        }
+        for row_id in [6, 104] {
+            let error = index.append(&rows.part(620..621).array(), row_id).unwrap_err();
+            assert!(matches!(error, Error::DuplicateRowId { row: 0, .. }), "{error:?}");
+        }
+        assert_eq!(index.append(&rows.part(620..622).array(), array_of([7, 105])).unwrap(), 620..622);
+        assert_eq!(index.append(&rows.part(622..950).array(), 5_000u64).unwrap(), 622..950);
+        assert_eq!(index.upsert(&rows.part(950..1_000).array(), 90u64).unwrap(), 950..1_000);
+        index.delete(104).unwrap();
+        index.delete(599).unwrap();
+    }
+    assert!(contents(&loaded) == contents(&index));
+    assert_eq!((loaded.len(), loaded.tombstones()), (index.len(), index.tombstones()));
+    assert_eq!(loaded.version(), index.version());
+    let (health, expected) = (loaded.health(), index.health());
+    assert!(health.is_healthy(), "{health}");
+    assert_eq!(health.level_nodes, expected.level_nodes);
+
+    // The version of the load stays what it was.
+    let then = loaded.search_exact(&[0.0; 8], SearchParams::top(usize::MAX).version(pinned)).unwrap();
+    let mut row_ids: Vec<u64> = then.iter().map(|result| result.row_id).collect();
+    row_ids.sort_unstable();
+    assert!(row_ids.into_iter().eq(before.into_keys()));
+}
+
+#[test]
+fn a_mapped_index_is_read_only_and_its_compaction_is_not() {
+    let home = tempfile::tempdir().unwrap();
+    let (index, _) = lively(300, 12);
+    index.save(home.path()).unwrap();
+    let mapped = HnswIndex::load_mmap(home.path()).unwrap();
+    let view = View::of(&index);
+    let one = uniform(1, 6, 13).array();
+    let live = *contents(&index).keys().next().unwrap();
+    let errors = [
+        mapped.append(&one, 1_000_000u64).unwrap_err(),
+        mapped.append_unique(&one, 1_000_000u64).unwrap_err(),
+        mapped.upsert(&one, live).unwrap_err(),
+        mapped.delete(live).unwrap_err(),
+        mapped.delete(1_000_000).unwrap_err(),
+    ];
+    for error in errors {
+        assert!(matches!(error, Error::ReadOnly), "{error:?}");
+        assert!(error.to_string().contains("read-only"), "{error}");
+    }
+    assert!(mapped.contains(live) && !mapped.contains(1_000_000));
+    assert_same(&mapped, &view, "after changes that were refused");
+
+    let compacted = mapped.compact().unwrap();
+    drop(mapped);
+    assert!(contents(&compacted) == contents(&index));
+    compacted.upsert(&one, live).unwrap();
+    compacted.delete(live).unwrap();
+    assert_eq!((compacted.len(), compacted.contains(live)), (index.len() - 1, false));
+}
+
+/// Days of work and nights on disk, against a model of row ids.
+#[test]
+fn a_long_life_with_many_saves() {
+    let home = tempfile::tempdir().unwrap();
+    let mut rng = StdRng::seed_from_u64(14);
+    let mut index = HnswIndex::try_new(4, L2, params().num_edges(4)).unwrap();
+    let mut model: BTreeMap<u64, Vec<f32>> = BTreeMap::new();
+    for day in 0..40u64 {
+        for _ in 0..6 {
+            let rows = uniform(rng.random_range(1..30), 4, rng.random());
+            let mut given: Vec<u64> = (0..rows.len()).map(|_| rng.random_range(0..400)).collect();
+            if rng.random_bool(0.3) {
+                given = (given[0]..).take(rows.len()).collect();
+            }
+            let row_ids = UInt64Array::from(given.clone());
+            let mut seen = given.clone();
+            seen.sort_unstable();
+            seen.dedup();
+            let is_new = seen.len() == given.len() && !given.iter().any(|id| model.contains_key(id));
+            let outcome = index.append(&rows.array(), &row_ids);
+            assert_eq!(outcome.is_ok(), is_new, "day {day}: {given:?}, {outcome:?}");
+            if !is_new {
+                index.upsert(&rows.array(), &row_ids).unwrap();
+            }
+            model.extend(given.into_iter().zip(rows.iter().map(<[f32]>::to_vec)));
+            for _ in 0..rng.random_range(0..12) {
+                let row_id = rng.random_range(0..400);
+                assert_eq!(index.delete(row_id).is_ok(), model.remove(&row_id).is_some(), "day {day}: {row_id}");
+            }
+        }
+        assert!(contents(&index) == model, "day {day}, before the night");
+        index.save(home.path()).unwrap();
+        let [loaded, mapped] = both_of(home.path());
+        assert!(contents(&mapped) == model, "day {day}, mapped");
+        for row_id in 0..400 {
+            assert_eq!(mapped.contains(row_id), model.contains_key(&row_id), "day {day}: {row_id}");
+        }
+        assert!(loaded.health().is_healthy(), "day {day}");
+        // Some nights it is compacted too, from memory or from the files.
+        index = match day % 5 {
+            3 => mapped.compact().unwrap(),
+            4 => loaded.compact().unwrap(),
+            _ => loaded,
+        };
+        assert!(contents(&index) == model, "day {day}, after the night");
+    }
+}
+
+#[test]
+fn labels_are_saved_beside_the_index() {
+    let home = tempfile::tempdir().unwrap();
+    let (index, all) = lively(300, 15);
+    let vectors = index.version().vectors();
+    index.save_with_labels(home.path(), &all).unwrap();
+    assert_eq!(HnswIndex::load_labels(home.path()).unwrap(), Some(all.clone()));
+    let parts = ["graph", "vectors", "tombstones", "labels"];
+    assert!(files_of(home.path()).into_keys().eq(names_of(1, &parts)));
+
+    // Of the rows to come some have their labels already.
+    let more = labels(vectors + 10);
+    index.save_with_labels(home.path(), &more.slice(3, vectors + 7)).unwrap();
+    let saved = HnswIndex::load_labels(home.path()).unwrap().unwrap();
+    assert!(saved == more.slice(3, vectors));
+
+    let before = files_of(home.path());
+    let error = index.save_with_labels(home.path(), &all.slice(1, vectors - 1)).unwrap_err();
+    let counts = (vectors, vectors - 1);
+    assert!(matches!(error, Error::LabelCount { vectors: v, labels: l } if (v, l) == counts), "{error:?}");
+    let message = format!("{vectors} vector ids need as many labels, got {}", vectors - 1);
+    assert_eq!(error.to_string(), message);
+    assert!(files_of(home.path()) == before, "a save that was refused wrote something");
+    let nowhere = home.path().join("nowhere");
+    assert!(index.save_with_labels(&nowhere, &all.slice(1, 1)).is_err() && !nowhere.exists());
+
+    index.save(home.path()).unwrap();
+    assert!(HnswIndex::load_labels(home.path()).unwrap().is_none());
+    assert!(files_of(home.path()).into_keys().eq(names_of(3, &["graph", "vectors", "tombstones"])));
+}
+
+/// Where a mapped vector is, the system says; and a line of the cache starts where a batch does.
+#[cfg(target_os = "linux")]
+#[test]
+fn mapped_vectors_lie_in_the_file() {
+    let home = tempfile::tempdir().unwrap();
+    let index = build(&uniform(500, 16, 16), L2, &params(), 500);
+    index.save(home.path()).unwrap();
+    let [loaded, mapped] = both_of(home.path());
+    let file_of = |index: &HnswIndex, id: u32| {
+        let snapshot = index.snapshot();
+        let address = snapshot.vector(id).as_ptr().addr();
+        assert!(id > 0 || address % 64 == 0, "the first vector is at {address:#x}");
+        let maps = fs::read_to_string("/proc/self/maps").unwrap();
+        let line = maps.lines().find(|line| {
+            let (start, end) = line.split_once(' ').unwrap().0.split_once('-').unwrap();
+            let parse = |hex| usize::from_str_radix(hex, 16).unwrap();
+            (parse(start)..parse(end)).contains(&address)
+        });
+        line.unwrap().to_owned()
+    };
+    for id in [0, 499] {
+        assert!(file_of(&mapped, id).ends_with("/vectors-1.arrow"), "{}", file_of(&mapped, id));
+        assert!(!file_of(&loaded, id).ends_with(".arrow"), "{}", file_of(&loaded, id));
+    }
+    let bytes = files_of(home.path()).values().map(Vec::len).sum::<usize>();
+    let (in_memory, in_files) = (loaded.resident_bytes(), mapped.resident_bytes());
+    println!("{bytes} bytes of files: {in_memory} bytes loaded, {in_files} mapped");
+    assert!(in_memory - in_files > bytes * 9 / 10 && in_memory - in_files < bytes);
+}
+
+#[test]
+fn what_is_not_there_is_an_error_that_names_it() {
+    let home = tempfile::tempdir().unwrap();
+    let index = build(&uniform(20, 3, 17), L2, &params(), 20);
+    let file = home.path().join("notes");
+    fs::write(&file, "not an index").unwrap();
+    let nothing = home.path().join("nothing");
+    for dir in [home.path(), nothing.as_path(), file.as_path()] {
+        let errors = [HnswIndex::load(dir).err(), HnswIndex::load_mmap(dir).err()];
+        for error in errors.into_iter().chain([HnswIndex::load_labels(dir).err()]) {
+            let error = error.unwrap();
+            assert!(matches!(&error, Error::Io { path, .. } if *path == dir.join("pennon.json")), "{error:?}");
+            assert!(error.to_string().starts_with(dir.to_str().unwrap()), "{error}");
+        }
+    }
+    for dir in [file.as_path(), file.join("below").as_path()] {
+        let error = index.save(dir).unwrap_err();
+        assert!(matches!(&error, Error::Io { path, .. } if path == dir), "{error:?}");
+    }
+    assert_eq!(fs::read_to_string(&file).unwrap(), "not an index");
+
+    // Beside an index, files of others stay, whatever they are called.
+    for name in ["graph-7.parquet", "graph-01.arrow", "labels.arrow"] {
+        fs::write(home.path().join(name), "mine").unwrap();
+    }
+    index.save(home.path()).unwrap();
+    index.save(home.path()).unwrap();
+    let files = files_of(home.path());
+    assert!(["graph-7.parquet", "graph-01.arrow", "labels.arrow"].iter().all(|&name| files[name] == b"mine"));
+    assert_eq!(files.len(), 4 + names_of(2, &["graph", "vectors", "tombstones"]).len());
+    assert_eq!(HnswIndex::load(home.path()).unwrap().len(), 20);
+}
+
+/// Unused here, but what a caller would write.
+#[test]
+fn vectors_of_a_saved_index_are_an_arrow_file_like_any_other() {
+    let home = tempfile::tempdir().unwrap();
+    let rows = uniform(50, 3, 18);
+    build(&rows, L2, &params(), 50).save(home.path()).unwrap();
+    let file = fs::File::open(home.path().join("vectors-1.arrow")).unwrap();
+    let batches: Vec<RecordBatch> =
+        arrow_ipc::reader::FileReader::try_new(file, None).unwrap().map(Result::unwrap).collect();
+    let vectors = arrow_array::cast::AsArray::as_fixed_size_list(&batches[0]["flat"]);
+    let values = arrow_array::cast::AsArray::as_primitive::<Float32Type>(vectors.values());
+    assert_eq!(values.values().to_vec(), rows.values);
+}
