@@ -207,6 +207,7 @@ impl HnswIndex {
     /// As [`HnswGraph::to_lance_hnsw_batch`] and [`VectorStoreSnapshot::to_record_batch`].
     pub fn to_lance_batches(&self) -> Result<(RecordBatch, RecordBatch)> {
         let version = self.version();
+        self.store.view().check_lance()?;
         if version.deletes() > 0 {
             return self.compact()?.to_lance_batches();
         }
@@ -220,7 +221,7 @@ impl HnswIndex {
     ///
     /// # Errors
     /// - [`Error::InvalidBatch`] if either batch is malformed, or they are not of the same rows,
-    /// - what [`try_new`](Self::try_new) and [`append_unique`](Self::append_unique) refuse.
+    /// - what [`try_with_elements`](Self::try_with_elements) and [`append_unique`](Self::append_unique) refuse.
     pub fn from_lance_batches(graph: &RecordBatch, vectors: &RecordBatch) -> Result<Self> {
         let storage = Storage::of(vectors)?;
         let graph = HnswGraph::from_lance_hnsw_batch(graph)?;

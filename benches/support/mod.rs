@@ -1,6 +1,8 @@
 //! Data for the benchmarks: seeded clusters, and an index over them.
 #![allow(dead_code, clippy::unwrap_used)]
 
+pub mod fbin;
+
 use std::sync::Arc;
 
 use arrow_array::{FixedSizeListArray, Float32Array};

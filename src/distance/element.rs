@@ -20,8 +20,9 @@ pub(crate) trait Element: Copy + Send + Sync + 'static {
     /// Distances to several rows, of which `row(i)` is the `i`-th.
     #[inline(always)]
     fn score<'v>(query: &PreparedQuery<'_>, row: impl Fn(usize) -> &'v [Self], out: &mut [f32]) {
+        let square = query.square_of_elements();
         for (i, out) in out.iter_mut().enumerate() {
-            *out = query.distance_to_elements(row(i));
+            *out = query.distance_to_elements(row(i), square);
         }
     }
 }
@@ -70,9 +71,11 @@ elements! {
     [u8; 2]: |x| f32::from_bits(u32::from(u16::from_le_bytes(x)) << 16);
     f16: |x| {
         let half = u32::from(x.to_bits());
-        // The exponents differ by 112; the multiplication mends those of subnormal numbers too.
         let magnitude = (half & 0x7fff) << 13;
-        let finite = (f32::from_bits(magnitude) * f32::from_bits((127 + 112) << 23)).to_bits();
+        // The exponents differ by 112. Subnormal numbers are a fraction on top of the smallest normal one.
+        let smallest = 113 << 23;
+        let subnormal = (f32::from_bits(magnitude + smallest) - f32::from_bits(smallest)).to_bits();
+        let finite = if magnitude < 0x0400 << 13 { subnormal } else { magnitude + (112 << 23) };
         let bits = if magnitude < 0x7c00 << 13 { finite } else { magnitude | 0x7f80_0000 };
         f32::from_bits(bits | (half & 0x8000) << 16)
     };

@@ -1,4 +1,4 @@
-//! Distances between `f32` vectors: the metrics, and the kernel that computes each on this CPU.
+//! Distances: the metrics, and the kernel that computes each on this CPU.
 
 pub(crate) mod element;
 mod kernels;
@@ -127,18 +127,28 @@ impl<'a> PreparedQuery<'a> {
             Metric::L2(one, _) => one.call(self.vector, vector),
             Metric::Dot(one, _) => 1.0 - one.call(self.vector, vector),
             Metric::Cosine(one, _, square) => self.cosine(one.call(self.vector, vector), square, vector),
-            Metric::L1 | Metric::Hamming => self.distance_to_elements(vector),
+            Metric::L1 | Metric::Hamming => self.distance_to_elements(vector, 0.0),
+        }
+    }
+
+    /// The query's dot product with itself as the kernels of elements sum it, for cosine: then a distance is the same
+    /// to the bit whichever vector is the query.
+    #[inline]
+    pub(crate) fn square_of_elements(&self) -> f32 {
+        match self.metric {
+            Metric::Cosine(..) => <f32 as Element>::kernels().cosine(self.vector, self.vector).1,
+            _ => 0.0,
         }
     }
 
     /// Distance to one vector of any elements.
     #[inline]
-    pub(crate) fn distance_to_elements<T: Element>(&self, vector: &[T]) -> f32 {
+    pub(crate) fn distance_to_elements<T: Element>(&self, vector: &[T], square: f32) -> f32 {
         let kernels = T::kernels();
         match self.metric {
             Metric::L2(..) => kernels.l2(self.vector, vector),
             Metric::Dot(..) => 1.0 - kernels.dot(self.vector, vector),
-            Metric::Cosine(_, _, square) => self.cosine(kernels.cosine(self.vector, vector), square, vector),
+            Metric::Cosine(..) => self.cosine(kernels.cosine(self.vector, vector), square, vector),
             Metric::L1 => kernels.l1(self.vector, vector),
             Metric::Hamming => kernels.hamming(self.vector, vector),
         }
@@ -160,7 +170,7 @@ impl<'a> PreparedQuery<'a> {
             }
             Metric::L1 | Metric::Hamming => {
                 for (i, out) in out.iter_mut().enumerate() {
-                    *out = self.distance_to_elements(row(i));
+                    *out = self.distance_to_elements(row(i), 0.0);
                 }
             }
         }

@@ -256,6 +256,11 @@ pub(crate) fn check_query<S: VectorSource + ?Sized>(query: &[f32], source: &S) -
     if let Some(position) = query.iter().position(|x| !x.is_finite()) {
         return Err(Error::UnusableQuery { reason: "a value that is not finite", position });
     }
+    if source.distance_type() == DistanceType::Hamming
+        && let Some(position) = query.iter().position(|&x| x != f32::from(x as u8))
+    {
+        return Err(Error::UnusableQuery { reason: "a value that is not a byte", position });
+    }
     if source.distance_type() == DistanceType::Cosine && query.iter().all(|&x| x == 0.0) {
         return Err(Error::UnusableQuery {
             reason: "a zero vector has no cosine distance, first zero",

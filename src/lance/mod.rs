@@ -10,6 +10,8 @@
 //! `level_offsets` has `max_level + 1` entries, empty top levels included: readers of Lance 7 index it
 //! by level. Neighbors come nearest first, none of them past the last node.
 
+#[cfg(feature = "lance")]
+mod attach;
 mod export;
 #[cfg(feature = "lance")]
 mod files;
@@ -20,6 +22,8 @@ mod interop;
 mod plugin;
 mod storage;
 
+#[cfg(feature = "lance")]
+pub use attach::{AttachParams, SegmentDescriptor, attach_index, build_index_segment, commit_segments};
 #[cfg(feature = "lance")]
 pub use files::Quantizer;
 #[cfg(feature = "lance")]

@@ -105,7 +105,10 @@ pub async fn nearest(dataset: &Dataset, query: &[f32], metric: DistanceType, use
 
 /// What Lance does for a query.
 pub async fn plan(dataset: &Dataset) -> String {
-    let query = Float32Array::from(vectors(1, 99));
+    let DataType::FixedSizeList(_, dim) = dataset.schema().field("vector").unwrap().data_type() else {
+        panic!("no vectors")
+    };
+    let query = Float32Array::from(vec![0.5; dim as usize]);
     let mut scan = dataset.scan();
     scan.nearest("vector", &query, K).unwrap().explain_plan(false).await.unwrap()
 }

@@ -152,12 +152,12 @@ impl Built {
 }
 
 pub fn lance_storage(batch: RecordBatch, dim: usize, metric: DistanceType) -> FlatFloatStorage {
-    FlatFloatStorage::try_from_batch(batch, &FlatMetadata { dim }, metric.into(), None).unwrap()
+    FlatFloatStorage::try_from_batch(batch, &FlatMetadata { dim }, lance_metric(metric), None).unwrap()
 }
 
 /// Lance's own storage of `vectors`, row ids from 0.
 pub fn lance_storage_of(vectors: &Vectors, metric: DistanceType) -> FlatFloatStorage {
-    FlatFloatStorage::new(FixedSizeListArray::clone(&vectors.array()), metric.into())
+    FlatFloatStorage::new(FixedSizeListArray::clone(&vectors.array()), lance_metric(metric))
 }
 
 pub fn lance_search(hnsw: &HNSW, storage: &impl VectorStore, query: &[f32]) -> Vec<OrderedNode> {
@@ -173,9 +173,13 @@ pub fn lance_query(ef: usize) -> HnswQueryParams {
     HnswQueryParams { ef, lower_bound: None, upper_bound: None, dist_q_c: 0.0, use_acorn: false }
 }
 
+pub fn lance_metric(metric: DistanceType) -> LanceMetric {
+    LanceMetric::try_from(metric).unwrap()
+}
+
 /// Lance's own distance between two vectors.
 pub fn lance_distance(metric: DistanceType) -> fn(&[f32], &[f32]) -> f32 {
-    LanceMetric::from(metric).func::<f32>()
+    lance_metric(metric).func::<f32>()
 }
 
 /// Equal within 1e-4 relative, or 1e-5 near zero, where 1 - x cancels.

@@ -10,6 +10,7 @@ mod layout;
 mod probe;
 
 mod determinism;
+mod elements;
 mod export;
 mod fuzz;
 mod import;

@@ -94,12 +94,8 @@ impl PennonMemIndex {
     }
 
     fn append(&self, batches: &[(FixedSizeListArray, RowPosition)]) -> Result<()> {
-        let index = self.index_or_new()?;
-        for (vectors, row_offset) in batches {
-            // A position is given out once.
-            index.append_unique(vectors, *row_offset)?;
-        }
-        Ok(())
+        // A position is given out once.
+        self.index_or_new()?.append_batches_unique(batches).map(drop)
     }
 
     /// The query and its vector, if this is for us to answer.

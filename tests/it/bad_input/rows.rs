@@ -4,10 +4,15 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use arrow_array::types::Float32Type;
-use arrow_array::{Array, ArrayRef, FixedSizeListArray, Float32Array, ListArray, RecordBatch, UInt64Array};
+use arrow_array::{
+    Array, ArrayRef, FixedSizeListArray, Float32Array, Float64Array, ListArray, RecordBatch, UInt64Array,
+};
 use arrow_buffer::NullBuffer;
+use arrow_schema::{DataType, Field};
 use pennon::lance::{DISTANCE_TYPE_KEY, FLAT_COLUMN, ROW_ID_COLUMN};
-use pennon::{DistanceType, Error, HnswGraph, HnswIndex, Result, RowIds, SearchParams, SkippedRows};
+use pennon::{
+    DistanceType, ElementType, Error, HnswGraph, HnswIndex, Result, RowIds, SearchParams, SkippedRows,
+};
 
 use super::{COSINE, L2, QUERY, defaults, doubles, five, rows, ten, with_metadata};
 use crate::data::{Plain, Rows, list, uniform};
@@ -38,6 +43,17 @@ fn an_element_that_is_nan_or_infinite() {
         let non_finite = SkippedRows { non_finite: 1, ..SkippedRows::default() };
         assert_eq!(skipped(L2, [Some(1.0), Some(element)], true), non_finite);
     }
+}
+
+#[test]
+fn a_double_beyond_f32() {
+    let item = Arc::new(Field::new("item", DataType::Float64, true));
+    let values = Float64Array::from(vec![1.0, 2.0, 1.0, 1e39, 1.0, 1e38]);
+    let rows = FixedSizeListArray::new(item, 2, Arc::new(values), None);
+    let index = HnswIndex::try_with_elements(ElementType::Float64, 2, L2, defaults()).unwrap();
+    assert_eq!(index.append(&rows, 100).unwrap(), 0..2);
+    assert_eq!(index.skipped(), SkippedRows { non_finite: 1, ..SkippedRows::default() });
+    assert_eq!([100, 101, 102].map(|row_id| index.contains(row_id)), [true, false, true]);
 }
 
 #[test]

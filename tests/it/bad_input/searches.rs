@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use arrow_array::cast::AsArray;
-use arrow_array::types::UInt32Type;
+use arrow_array::types::{UInt32Type, UInt64Type};
 use arrow_array::{Array, FixedSizeListArray, Float32Array, Int64Array};
 use arrow_buffer::{BooleanBuffer, NullBuffer};
 use arrow_schema::{DataType, Field};
 use pennon::{Error, HnswIndex, SearchParams};
 
-use super::{COSINE, L2, QUERY, defaults, five, rows, ten};
+use super::{COSINE, L2, QUERY, defaults, doubles, five, rows, ten};
 use crate::data::{Rows, build, list, uniform};
 
 #[test]
@@ -72,6 +72,14 @@ fn queries_of_another_type() {
     let expected = "FixedSizeList of Float16, BFloat16, Float32, Float64, Int8 or UInt8";
     let message = format!("vectors must be {expected}, got {}", whole.data_type());
     refused!(ten().search_batch(&whole, five()), Error::UnsupportedType { .. }, message);
+}
+
+#[test]
+fn queries_of_other_elements() {
+    let found = ten().search_batch(&doubles(), five()).unwrap();
+    let one = ten().search(&[1.0, 1.0], five()).unwrap();
+    let row_ids = found["_rowid"].as_primitive::<UInt64Type>().values().to_vec();
+    assert_eq!(row_ids, one.iter().map(|result| result.row_id).collect::<Vec<_>>().repeat(3));
 }
 
 #[test]

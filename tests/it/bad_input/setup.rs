@@ -1,13 +1,15 @@
 //! Parameters of a build, vector sources, code of the caller's, and batches to import.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use arrow_schema::{DataType, Field};
 use pennon::lance::{DISTANCE_TYPE_KEY, HNSW_METADATA_KEY};
-use pennon::{DistanceType, Error, HnswGraph, HnswIndex, RowMask, SearchParams, VectorSource};
+use pennon::{DistanceType, ElementType, Error, HnswGraph, HnswIndex, RowMask, SearchParams, VectorSource};
 
 use super::{L2, QUERY, defaults, five, rows, ten, with_metadata};
-use crate::data::{Plain, ids, uniform};
+use crate::data::{Plain, build, ids, uniform};
 
 #[test]
 fn m_below_4() {
@@ -47,6 +49,36 @@ fn a_dimension_of_0() {
 fn an_unknown_metric() {
     let error = r#"distance type must be one of l2, cosine, dot, l1, hamming, got "chebyshev""#;
     refused!("chebyshev".parse::<DistanceType>(), Error::UnsupportedDistanceType { .. }, error);
+}
+
+#[test]
+fn hamming_for_other_elements() {
+    let error = "distance type hamming needs UInt8 elements, got Int8";
+    let outcome = HnswIndex::try_with_elements(ElementType::Int8, 2, DistanceType::Hamming, defaults());
+    refused!(outcome, Error::UnsupportedElement { requirement: "UInt8", .. }, error);
+    let error = "distance type hamming needs UInt8 elements, got Float32";
+    let outcome = HnswIndex::try_new(2, DistanceType::Hamming, defaults());
+    refused!(outcome, Error::UnsupportedElement { .. }, error);
+}
+
+#[test]
+fn a_column_that_cannot_be_indexed() {
+    for (data_type, name) in
+        [(DataType::Int32, "Int32"), (DataType::FixedSizeBinary(2), "FixedSizeBinary(2)")]
+    {
+        let column = DataType::FixedSizeList(Arc::new(Field::new("item", data_type, true)), 8);
+        let expected = "FixedSizeList of Float16, BFloat16, Float32, Float64, Int8 or UInt8";
+        let error = format!("vectors must be {expected}, got FixedSizeList(8 x {name})");
+        refused!(ElementType::of_vectors(&column), Error::UnsupportedType { .. }, error);
+    }
+}
+
+#[test]
+fn an_export_under_l1() {
+    let index = build(&rows(10), DistanceType::L1, &defaults(), 10);
+    let error = "Lance has no distance type l1";
+    refused!(index.to_lance_batches(), Error::NotInLance { what: "distance type", .. }, error);
+    assert_eq!(index.search(&QUERY, five()).unwrap().len(), 5);
 }
 
 #[test]

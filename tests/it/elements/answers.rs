@@ -6,7 +6,9 @@ use arrow_array::{Array, FixedSizeListArray};
 use arrow_buffer::NullBuffer;
 use pennon::{DistanceType, ElementType, HnswIndex, SearchParams, VectorSource};
 
-use super::columns::{ELEMENTS, child, column, index_of, list, numbers, oracle, pairs, query, stored, tolerance};
+use super::columns::{
+    ELEMENTS, child, column, index_of, list, numbers, oracle, pairs, query, stored, tolerance,
+};
 use crate::data::{Tally, assert_sorted, ids, in_pool};
 use crate::export::bytes;
 
@@ -101,7 +103,11 @@ fn asking_for_all_rows_gives_all_rows() {
         let query = query(&array, 7);
         let all = index.search(&query, SearchParams::new(400, 400)).unwrap();
         assert_eq!(all.len(), 400);
-        assert_eq!(all, index.search_exact(&query, SearchParams::top(400)).unwrap(), "{element}, {distance_type}");
+        assert_eq!(
+            all,
+            index.search_exact(&query, SearchParams::top(400)).unwrap(),
+            "{element}, {distance_type}"
+        );
     }
 }
 

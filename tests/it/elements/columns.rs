@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Float16Type, Float32Type, Float64Type, Int8Type, UInt8Type};
-use arrow_array::{Array, ArrayRef, ArrowPrimitiveType, FixedSizeBinaryArray, FixedSizeListArray, PrimitiveArray};
+use arrow_array::{
+    Array, ArrayRef, ArrowPrimitiveType, FixedSizeBinaryArray, FixedSizeListArray, PrimitiveArray,
+};
 use arrow_buffer::{Buffer, NullBuffer, ScalarBuffer};
 use arrow_schema::{DataType, Field, FieldRef};
 use half::{bf16, f16};
@@ -71,7 +73,12 @@ pub fn child(element: ElementType, values: &[f64], nulls: Option<NullBuffer>) ->
     }
 }
 
-pub fn list(element: ElementType, dim: usize, child: ArrayRef, nulls: Option<NullBuffer>) -> FixedSizeListArray {
+pub fn list(
+    element: ElementType,
+    dim: usize,
+    child: ArrayRef,
+    nulls: Option<NullBuffer>,
+) -> FixedSizeListArray {
     FixedSizeListArray::try_new(item(element), dim as i32, child, nulls).unwrap()
 }
 
@@ -150,8 +157,7 @@ pub fn index_of(
     batch: usize,
 ) -> HnswIndex {
     let dim = array.value_length() as usize;
-    let index =
-        HnswIndex::try_with_elements(element, dim, distance_type, BuildParams::default()).unwrap();
+    let index = HnswIndex::try_with_elements(element, dim, distance_type, BuildParams::default()).unwrap();
     for start in (0..array.len()).step_by(batch) {
         let rows = batch.min(array.len() - start);
         index.append(&array.slice(start, rows), start as u64).unwrap();

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use arrow_array::{Array, FixedSizeListArray};
 use arrow_buffer::{Buffer, NullBuffer};
 use pennon::{
-    ArrowFixedSizeListVectorStore, BuildParams, DistanceType, ElementType, HnswIndex, SearchParams, SkippedRows,
-    VectorSource,
+    ArrowFixedSizeListVectorStore, BuildParams, DistanceType, ElementType, HnswIndex, SearchParams,
+    SkippedRows, VectorSource,
 };
 
 use super::columns::{ELEMENTS, child, column, index_of, item, list, numbers, oracle, pairs, query, stored};
@@ -61,7 +61,7 @@ fn rows_that_cannot_be_searched_are_skipped_and_counted() {
         for (start, len) in [(0, fates.len()), (1, fates.len() - 2), (3, 2)] {
             let case = format!("{element}, {distance_type}, rows {start} to {}", start + len);
             let fates = &fates[start..start + len];
-            let count = |fate| fates.iter().filter(|&&f| f == fate).count() as u64;
+            let count = |fate: Fate| fates.iter().filter(|&&f| f == fate).count() as u64;
             let cosine = distance_type == DistanceType::Cosine;
             let skipped = SkippedRows {
                 null: count(Fate::Null),
@@ -94,9 +94,14 @@ fn doubles_are_usable_up_to_the_largest_f32() {
     let array = list(ElementType::Float64, 1, child(ElementType::Float64, &values, None), None);
     for distance_type in [DistanceType::L2, DistanceType::Cosine, DistanceType::Dot, DistanceType::L1] {
         let index =
-            HnswIndex::try_with_elements(ElementType::Float64, 1, distance_type, BuildParams::default()).unwrap();
+            HnswIndex::try_with_elements(ElementType::Float64, 1, distance_type, BuildParams::default())
+                .unwrap();
         assert_eq!(index.append(&array, 0).unwrap(), 0..3, "{distance_type}");
-        assert_eq!(index.skipped(), SkippedRows { non_finite: 1, ..SkippedRows::default() }, "{distance_type}");
+        assert_eq!(
+            index.skipped(),
+            SkippedRows { non_finite: 1, ..SkippedRows::default() },
+            "{distance_type}"
+        );
         let kept = (0..3).map(|id| index.snapshot().widened(id)[0]).collect::<Vec<_>>();
         assert_eq!(kept, [f32::MAX, f32::MIN, f32::MIN_POSITIVE], "{distance_type}");
         assert!(index.contains(3) && !index.contains(2));
@@ -123,11 +128,13 @@ fn slices_give_what_their_copies_give() {
         values.extend(numbers(column(element, distance_type, 560, DIM, 9).values()));
         let all_valid = |len| Some(NullBuffer::new_valid(len));
         let shifted = child(element, &values, all_valid(values.len())).slice(5, 560 * DIM);
-        let field = Arc::new(item(element).as_ref().clone().with_name("element"));
-        let sliced = FixedSizeListArray::try_new(field, DIM as i32, shifted, all_valid(560)).unwrap().slice(3, 550);
+        let field = Arc::new(Arc::unwrap_or_clone(item(element)).with_name("element"));
+        let sliced =
+            FixedSizeListArray::try_new(field, DIM as i32, shifted, all_valid(560)).unwrap().slice(3, 550);
         let rows = stored(&sliced);
 
-        let make = || HnswIndex::try_with_elements(element, DIM, distance_type, BuildParams::default()).unwrap();
+        let make =
+            || HnswIndex::try_with_elements(element, DIM, distance_type, BuildParams::default()).unwrap();
         let (from_slices, from_copies) = (make(), make());
         for (start, len) in pieces(550) {
             let copy = child(element, &rows[start..start + len].concat(), None);
@@ -140,7 +147,7 @@ fn slices_give_what_their_copies_give() {
         let snapshot = from_slices.snapshot();
         for (id, row) in (0..).zip(&rows) {
             assert_eq!(snapshot.row_id(id), u64::from(id));
-            assert!(snapshot.widened(id).iter().eq(row.iter().map(|&x| x as f32).collect::<Vec<_>>().iter()));
+            assert_eq!(snapshot.widened(id).to_vec(), row.iter().map(|&x| x as f32).collect::<Vec<_>>());
         }
         let query = query(&sliced, 17);
         let found = from_slices.search_exact(&query, SearchParams::top(20)).unwrap();
@@ -149,7 +156,10 @@ fn slices_give_what_their_copies_give() {
         exact.sort_by(f64::total_cmp);
         for (result, exact) in found.iter().zip(exact) {
             let off = (f64::from(result.distance) - exact).abs();
-            assert!(off <= 1e-5 * exact.abs().max(1.0), "{element}, {distance_type}: {result:?}, not {exact}");
+            assert!(
+                off <= 1e-5 * exact.abs().max(1.0),
+                "{element}, {distance_type}: {result:?}, not {exact}"
+            );
         }
     }
 }

@@ -1,0 +1,206 @@
+//! Columns beside the vectors, by vector id, so that conditions on them become masks.
+
+use std::ops::Range;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use arrow_array::{Array, BooleanArray, FixedSizeListArray, RecordBatch};
+use arrow_buffer::{BooleanBuffer, BooleanBufferBuilder};
+use arrow_schema::ArrowError;
+
+use crate::distance::DistanceType;
+use crate::error::{Error, Result};
+use crate::mask::{RowMask, bits_of};
+use crate::store::usable_rows;
+use crate::version::IndexVersion;
+
+/// The other columns of the record batches whose vectors are in an index, to search only among rows that meet a
+/// condition.
+///
+/// Conditions are Arrow's: whatever makes a `BooleanArray` of a `RecordBatch`, such as the kernels of `arrow-ord`
+/// (`eq`, `lt`, ...) and `arrow-string` (`like`, ...), or an expression of DataFusion
+/// (`expression.evaluate(batch)?.into_array(batch.num_rows())`). Batches are kept as they are, and nothing is copied.
+///
+/// ```
+/// # use std::sync::Arc;
+/// # use arrow_array::cast::AsArray;
+/// # use arrow_array::types::{Float32Type, Int32Type};
+/// # use arrow_array::{ArrayRef, BooleanArray, FixedSizeListArray, Int32Array, RecordBatch};
+/// # use pennon::{BuildParams, DistanceType, HnswIndex, Metadata, SearchParams};
+/// # fn main() -> pennon::Result<()> {
+/// # let points = (0..100_i16).map(|x| Some([Some(f32::from(x)), Some(1.0)]));
+/// # let vectors = FixedSizeListArray::from_iter_primitive::<Float32Type, _, _>(points, 2);
+/// # let years: ArrayRef = Arc::new(Int32Array::from_iter_values((0..100).map(|x| 2000 + x % 10)));
+/// # let batch = RecordBatch::try_from_iter([("year", years)])?;
+/// let index = HnswIndex::try_new(2, DistanceType::L2, BuildParams::default())?;
+/// let metadata = Metadata::new(DistanceType::L2);
+/// let ids = index.append(&vectors, 0)?;
+/// metadata.append(ids, &batch, &vectors)?; // the same rows
+///
+/// let version = index.version();
+/// let mask = metadata.mask(version, |batch| {
+///     // With arrow-ord: gt_eq(&batch["year"], &Int32Array::new_scalar(2008))
+///     Ok(BooleanArray::from_unary(batch["year"].as_primitive::<Int32Type>(), |year| year >= 2008))
+/// })?;
+/// let hits = index.search(&[40.1, 1.0], SearchParams::top(3).version(version).mask(mask))?;
+/// assert_eq!(hits.iter().map(|hit| hit.row_id).collect::<Vec<_>>(), [39, 38, 48]);
+/// # Ok(())
+/// # }
+/// ```
+///
+/// Rows are kept by vector id: an updated row has the columns of its own batch in every version. Ids change when an
+/// index is compacted, and the columns must follow: [`compacted`](Self::compacted).
+pub struct Metadata {
+    distance_type: DistanceType,
+    /// By vector id.
+    parts: RwLock<Vec<Arc<Part>>>,
+}
+
+/// One batch.
+struct Part {
+    /// The ids of its usable rows.
+    ids: Range<u32>,
+    batch: RecordBatch,
+    /// The usable rows: first position and length of each run.
+    runs: Vec<(u32, u32)>,
+}
+
+impl Metadata {
+    /// No columns yet, for an index of that metric: it decides which rows of a batch get no id.
+    pub fn new(distance_type: DistanceType) -> Self {
+        Self { distance_type, parts: RwLock::new(Vec::new()) }
+    }
+
+    /// Keeps a batch: row `i` of it belongs to row `i` of `vectors`, which an index was given, and whose usable rows
+    /// got `ids`. Batches may come in any order. The column of vectors itself need not be in the batch.
+    ///
+    /// # Errors
+    /// [`Error::InvalidBatch`] if
+    /// - the batch does not have one row for each of `vectors`,
+    /// - `vectors` does not have one usable row for each of `ids`,
+    /// - its columns are others than those of the batches before,
+    /// - some of the ids have columns already.
+    pub fn append(&self, ids: Range<u32>, batch: &RecordBatch, vectors: &FixedSizeListArray) -> Result<()> {
+        let rows = batch.num_rows();
+        if rows != vectors.len() {
+            return invalid(format!("{rows} rows for {} vectors", vectors.len()));
+        }
+        let runs = match ids.len() {
+            len if len == rows => vec![(0, len as u32)],
+            _ => usable_rows(vectors, self.distance_type)?,
+        };
+        let usable: usize = runs.iter().map(|run| run.1 as usize).sum();
+        if usable != ids.len() {
+            return invalid(format!("{usable} usable vectors for {} vector ids", ids.len()));
+        }
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let mut parts = self.parts.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(first) = parts.first()
+            && first.batch.schema_ref().fields() != batch.schema_ref().fields()
+        {
+            let (before, now) = (names(&first.batch), names(batch));
+            return invalid(format!("columns {now:?} after columns {before:?}, or of other types"));
+        }
+        let at = parts.partition_point(|part| part.ids.start < ids.start);
+        let before = at.checked_sub(1).and_then(|before| parts.get(before));
+        let follows = before.is_none_or(|part| part.ids.end <= ids.start);
+        if !follows || parts.get(at).is_some_and(|part| part.ids.start < ids.end) {
+            return invalid(format!("some of the ids {}..{} have columns already", ids.start, ids.end));
+        }
+        parts.insert(at, Arc::new(Part { ids, batch: batch.clone(), runs }));
+        Ok(())
+    }
+
+    /// Vector ids that have columns.
+    pub fn len(&self) -> usize {
+        self.parts().iter().map(|part| part.ids.len()).sum()
+    }
+
+    /// Whether no vector id has columns.
+    pub fn is_empty(&self) -> bool {
+        self.parts().is_empty()
+    }
+
+    /// The rows that meet a condition, for a search of that version (with [`SearchParams::version`], if the index may
+    /// change meanwhile). `test` is called with each batch, and gives one value for each of its rows, usable or not;
+    /// null counts as false, and so does a vector id without columns.
+    ///
+    /// # Errors
+    /// What `test` returns, and [`Error::InvalidBatch`] if it gives more or fewer values than the batch has rows.
+    ///
+    /// [`SearchParams::version`]: crate::SearchParams::version
+    pub fn mask(
+        &self,
+        version: IndexVersion,
+        mut test: impl FnMut(&RecordBatch) -> Result<BooleanArray, ArrowError>,
+    ) -> Result<RowMask> {
+        let len = version.vectors();
+        let mut bits = BooleanBufferBuilder::new(len);
+        for part in self.parts() {
+            let start = part.ids.start as usize;
+            if start >= len {
+                break;
+            }
+            let passed = test(&part.batch)?;
+            let rows = part.batch.num_rows();
+            if passed.len() != rows {
+                return invalid(format!("the condition gave {} values for {rows} rows", passed.len()));
+            }
+            let passed = bits_of(&passed);
+            bits.append_n(start - bits.len(), false);
+            for &(row, rows) in &part.runs {
+                let rows = (rows as usize).min(len - bits.len());
+                bits.append_buffer(&passed.slice(row as usize, rows));
+            }
+        }
+        bits.append_n(len - bits.len(), false);
+        Ok(RowMask::Ids(bits.finish()))
+    }
+
+    /// The columns for a compacted index, whose ids are given out anew to the live rows of this one. `live` is
+    /// [`HnswIndex::live_ids`](crate::HnswIndex::live_ids) of the version that was compacted: nothing may be written
+    /// from before it is asked for until the compaction is done.
+    pub fn compacted(&self, live: &BooleanBuffer) -> Self {
+        let range = |ids: Range<usize>| {
+            let end = ids.end.min(live.len());
+            let start = ids.start.min(end);
+            live.slice(start, end - start)
+        };
+        let compacted = Self::new(self.distance_type);
+        let mut kept = Vec::new();
+        let (mut seen, mut next) = (0, 0);
+        for part in self.parts() {
+            let start = part.ids.start as usize;
+            // Rows without columns get ids too.
+            next += range(seen..start).count_set_bits();
+            let (mut id, mut runs) = (start, Vec::with_capacity(part.runs.len()));
+            for &(row, rows) in &part.runs {
+                let bits = range(id..id + rows as usize);
+                runs.extend(bits.set_slices().map(|(from, to)| (row + from as u32, (to - from) as u32)));
+                id += rows as usize;
+            }
+            let rows: usize = runs.iter().map(|run: &(u32, u32)| run.1 as usize).sum();
+            if rows > 0 {
+                let ids = next as u32..(next + rows) as u32;
+                kept.push(Arc::new(Part { ids, batch: part.batch.clone(), runs }));
+            }
+            (seen, next) = (id, next + rows);
+        }
+        *compacted.parts.write().unwrap_or_else(PoisonError::into_inner) = kept;
+        compacted
+    }
+
+    /// The batches of now. What is called meanwhile may append others.
+    fn parts(&self) -> Vec<Arc<Part>> {
+        self.parts.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+fn names(batch: &RecordBatch) -> Vec<&str> {
+    batch.schema_ref().fields().iter().map(|field| field.name().as_str()).collect()
+}
+
+fn invalid<T>(problem: String) -> Result<T> {
+    Err(Error::InvalidBatch { kind: "metadata", problem })
+}
