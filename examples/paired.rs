@@ -92,8 +92,7 @@ fn show(pixels: &[f32]) {
 fn build_and_save(texts: &Path, pictures: &Path) -> Result<(), Box<dyn Error>> {
     let params = BuildParams::default();
     let text = HnswIndex::try_new(100, DistanceType::Cosine, params.clone())?;
-    let image =
-        HnswIndex::try_with_elements(ElementType::UInt8, WIDTH * HEIGHT, DistanceType::L2, params)?;
+    let image = HnswIndex::try_with_elements(ElementType::UInt8, WIDTH * HEIGHT, DistanceType::L2, params)?;
     let mut words: Vec<String> = Vec::new();
     for batch in ParquetRecordBatchReaderBuilder::try_new(File::open(WORDS)?)?.build()? {
         let batch = batch?;

@@ -1,5 +1,8 @@
 //! The one error type: what was asked for, what was found, and the limit.
 
+use std::io;
+use std::path::PathBuf;
+
 use arrow_schema::ArrowError;
 
 /// Result with Pennon's [`Error`].
@@ -197,6 +200,37 @@ pub enum Error {
         /// Edges on all levels.
         edges: u64,
     },
+
+    /// Labels were given, but not one for each vector id.
+    #[error("{vectors} vector ids need as many labels, got {labels}")]
+    LabelCount {
+        /// Vector ids of the version that is saved.
+        vectors: usize,
+        /// Labels given.
+        labels: usize,
+    },
+
+    /// A file of a saved index is not what was saved.
+    #[error("{} is not what was saved: {problem}", .file.display())]
+    CorruptIndex {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+
+    /// A file or a directory cannot be read or written.
+    #[error("{}: {source}", .path.display())]
+    Io {
+        /// The file or the directory.
+        path: PathBuf,
+        /// The system's own error.
+        source: io::Error,
+    },
+
+    /// An index that is mapped from its files does not change.
+    #[error("the index is mapped from its files and read-only: load it, or compact it, to change it")]
+    ReadOnly,
 
     /// Arrow refused an array or a batch.
     #[error(transparent)]

@@ -1,8 +1,11 @@
 //! Store, graph and versions together: vectors in, neighbors out.
 
 mod batch;
+mod checkpoint;
 mod compact;
 mod write;
+
+pub(crate) use checkpoint::Checkpoint;
 
 use std::sync::{Arc, Mutex};
 
@@ -35,6 +38,10 @@ pub struct HnswIndex {
     rows: Mutex<Rows>,
     /// Ids are given out and linked in one order.
     appending: Mutex<()>,
+    /// Whether it is mapped from files.
+    read_only: bool,
+    /// Bytes of the files that it was loaded from, as far as they are on the heap.
+    loaded_bytes: usize,
 }
 
 impl HnswIndex {
@@ -71,6 +78,8 @@ impl HnswIndex {
             versions,
             rows: Mutex::new(Rows::new()),
             appending: Mutex::new(()),
+            read_only: false,
+            loaded_bytes: 0,
         }
     }
 
@@ -180,13 +189,14 @@ impl HnswIndex {
         self.graph.health_below(self.version().vectors())
     }
 
-    /// Bytes held beside what the caller gave: vectors, arrays of row ids and the batches of an import.
+    /// Bytes held beside what the caller gave: vectors, arrays of row ids and the batches of an import. What was
+    /// [loaded](Self::load) counts, what is [mapped](Self::load_mmap) does not.
     pub fn resident_bytes(&self) -> usize {
         let rows = self.lock_rows().resident_bytes();
         let parts = self.store.resident_bytes() + self.graph.resident_bytes();
         // The graph counts itself; the store is in an `Arc`, beside its two counts.
         let own = size_of::<Self>() - size_of::<HnswGraph>() + 2 * size_of::<usize>();
-        own + parts + self.versions.resident_bytes() + rows
+        own + parts + self.versions.resident_bytes() + rows + self.loaded_bytes
     }
 
     /// The graph, to read. Nodes are vector ids, and those of dead rows are among them. What is inserted here has no

@@ -9,6 +9,7 @@ pub mod lance;
 mod mask;
 mod mix;
 mod params;
+mod persist;
 mod prefetch;
 mod rows;
 mod source;

@@ -2,6 +2,8 @@
 
 use std::time::Instant;
 
+use serde::{Deserialize, Serialize};
+
 use crate::error::{Error, Result};
 use crate::mask::RowMask;
 use crate::version::IndexVersion;
@@ -12,7 +14,7 @@ const MIN_M: usize = 4;
 /// Parameters of a build, with the names and the bounds of lance-index.
 ///
 /// They travel with an exported graph, because Lance rebuilds from them.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BuildParams {
     /// Number of levels a graph may have: 7 allows levels 0 to 6.
     pub max_level: u16,

@@ -26,7 +26,7 @@ pub(crate) struct Rows {
     /// Made with the first run.
     runs: Option<Chunked<Run>>,
     run_count: u32,
-    /// Ids by the hash of their row id; none is dead, and these come before the runs.
+    /// Ids by the hash of their row id; none has died since it was entered, and these come before the runs.
     others: Box<[HashTable<u32>]>,
     /// Ids below this are entered.
     entered: u32,
@@ -99,7 +99,10 @@ impl Rows {
     ) -> Option<u32> {
         let hash = mix(row_id);
         let other = self.others.get((hash >> 48) as usize % TABLES);
-        if let Some(&id) = other.and_then(|t| t.find(hash, |&other| source.row_id(other) == row_id)) {
+        // Rows of a loaded index that were dead when it was saved are entered like any others.
+        if let Some(&id) = other.and_then(|t| t.find(hash, |&other| source.row_id(other) == row_id))
+            && !is_dead(id)
+        {
             return Some(id);
         }
         // The last run that starts at or before the row id.

@@ -147,16 +147,43 @@ impl ArrowFixedSizeListVectorStore {
     }
 
     pub(crate) fn append(&self, vectors: &FixedSizeListArray, row_ids: RowIds) -> Result<Appended> {
-        row_ids.check(vectors.len())?;
-        let values = self.check(vectors)?;
-        if u32::try_from(vectors.len()).is_err() {
-            // Positions within a batch are 32 bits wide.
-            return Err(Error::TooManyVectors { len: self.committed_len(), added: vectors.len() });
-        }
+        let (values, _) = self.check_rows(vectors, &row_ids)?;
         let admitted = of_elements!(self.directory, directory => {
             admit_to(directory, vectors, values, self.distance_type)
         });
+        self.commit(values, row_ids, admitted)
+    }
 
+    /// Appends all rows of a batch, which the caller knows to be usable: no value is read, so that vectors that are
+    /// mapped from a file are not loaded.
+    ///
+    /// # Errors
+    /// As [`append`](Self::append), and [`Error::InvalidBatch`] if something is null.
+    pub(crate) fn append_usable(&self, vectors: &FixedSizeListArray, row_ids: RowIds) -> Result<Appended> {
+        let (values, rows) = self.check_rows(vectors, &row_ids)?;
+        let nulls = vectors.null_count() + values.null_count();
+        if nulls > 0 {
+            let problem = format!("{nulls} nulls among vectors that are usable");
+            return Err(Error::InvalidBatch { kind: "flat", problem });
+        }
+        self.commit(values, row_ids, admit::Admitted::all(rows))
+    }
+
+    /// The child values of a batch that can be appended, and its rows.
+    fn check_rows<'a>(
+        &self,
+        vectors: &'a FixedSizeListArray,
+        row_ids: &RowIds,
+    ) -> Result<(&'a ArrayRef, u32)> {
+        row_ids.check(vectors.len())?;
+        let values = self.check(vectors)?;
+        // Positions within a batch are 32 bits wide.
+        let too_many = |_| Error::TooManyVectors { len: self.committed_len(), added: vectors.len() };
+        Ok((values, u32::try_from(vectors.len()).map_err(too_many)?))
+    }
+
+    /// Gives the next ids to the rows of a batch that were admitted.
+    fn commit(&self, values: &ArrayRef, row_ids: RowIds, admitted: admit::Admitted) -> Result<Appended> {
         let mut skipped = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         let start = of_elements!(self.directory, directory => directory.committed());
         let end = u32::try_from(admitted.rows)
@@ -276,14 +303,14 @@ impl<S: Deref<Target = ArrowFixedSizeListVectorStore>> VectorStoreSnapshot<S> {
         self.store.element_type
     }
 
-    /// The elements of all vectors, one after the other.
-    pub(crate) fn values(&self) -> Result<ArrayRef> {
-        fn copy<T: Stored>(directory: &Directory<T>, dim: usize, len: u32) -> Result<ArrayRef> {
-            let mut values = Vec::with_capacity(len as usize * dim);
-            (0..len).for_each(|id| values.extend_from_slice(directory.vector(id)));
+    /// The elements of some vectors, one after the other.
+    pub(crate) fn values(&self, ids: Range<u32>) -> Result<ArrayRef> {
+        fn copy<T: Stored>(directory: &Directory<T>, dim: usize, ids: Range<u32>) -> Result<ArrayRef> {
+            let mut values = Vec::with_capacity(ids.len() * dim);
+            ids.for_each(|id| values.extend_from_slice(directory.vector(id)));
             T::array(values)
         }
-        of_elements!(self.store.directory, directory => copy(directory, self.store.dim, self.len))
+        of_elements!(self.store.directory, directory => copy(directory, self.store.dim, ids))
     }
 }
 

@@ -43,7 +43,8 @@ impl HnswIndex {
     /// - there is not one row id for each row ([`Error::RowIdCount`], [`Error::NullRowId`],
     ///   [`Error::RowIdOverflow`]),
     /// - a live row or another row of the batch has the same row id ([`Error::DuplicateRowId`]),
-    /// - there are too many vectors ([`Error::TooManyVectors`]).
+    /// - there are too many vectors ([`Error::TooManyVectors`]),
+    /// - it is mapped from files ([`Error::ReadOnly`]).
     pub fn append(&self, vectors: &FixedSizeListArray, row_ids: impl Into<RowIds>) -> Result<Range<u32>> {
         self.write(vectors, row_ids.into(), OnDuplicate::Refuse)
     }
@@ -78,6 +79,7 @@ impl HnswIndex {
     /// # Errors
     /// As [`append_unique`](Self::append_unique); nothing of any batch is appended then.
     pub fn append_batches_unique(&self, batches: &[(FixedSizeListArray, u64)]) -> Result<Range<u32>> {
+        self.check_writable()?;
         let _one_at_a_time = self.appending.lock().unwrap_or_else(PoisonError::into_inner);
         let (len, needed) = (self.store.committed_len(), self.graph.len());
         if len < needed {
@@ -106,6 +108,7 @@ impl HnswIndex {
         row_ids: RowIds,
         on_duplicate: OnDuplicate,
     ) -> Result<Range<u32>> {
+        self.check_writable()?;
         let _one_at_a_time = self.appending.lock().unwrap_or_else(PoisonError::into_inner);
         // Nodes of another source may have been inserted through `graph()`.
         let (len, needed) = (self.store.committed_len(), self.graph.len());
@@ -199,8 +202,9 @@ impl HnswIndex {
     /// for the moment in which an update exchanges rows.
     ///
     /// # Errors
-    /// [`Error::UnknownRowId`] if no live row has that row id.
+    /// [`Error::UnknownRowId`] if no live row has that row id, [`Error::ReadOnly`] if the index is mapped from files.
     pub fn delete(&self, row_id: u64) -> Result<()> {
+        self.check_writable()?;
         let mut rows = self.lock_rows();
         let version = self.version();
         let id = self.find(&mut rows, row_id, version).ok_or(Error::UnknownRowId { row_id })?;

@@ -35,9 +35,14 @@ impl HnswGraph {
     /// - the level-0 rows are not the ids from 0 on, in order, or an upper-level id is not among them,
     /// - the entry point is not a level-0 row.
     pub fn from_lance_hnsw_batch(batch: &RecordBatch) -> Result<Self> {
+        Self::import(batch, None)
+    }
+
+    /// The same for a graph of our own, all of whose parameters are known.
+    pub(crate) fn import(batch: &RecordBatch, known: Option<&BuildParams>) -> Result<Self> {
         let metadata = match batch.schema_ref().metadata().get(HNSW_METADATA_KEY) {
             // As Lance: an empty batch is an empty graph.
-            None if batch.num_rows() == 0 => return Self::try_new(BuildParams::default()),
+            None if batch.num_rows() == 0 => return Self::try_new(known.cloned().unwrap_or_default()),
             None => return Err(invalid(format!("no schema metadata {HNSW_METADATA_KEY:?}"))),
             Some(json) => serde_json::from_str::<LanceHnswMetadata>(json)
                 .map_err(|e| invalid(format!("metadata {HNSW_METADATA_KEY:?}: {e}")))?,
@@ -48,12 +53,14 @@ impl HnswGraph {
         if entry_point as usize >= nodes && batch.num_rows() > 0 {
             return Err(invalid(format!("entry point {entry_point} of {nodes} nodes")));
         }
-        let params = &metadata.params;
-        let m = params.m.max(4);
-        let params = BuildParams::default()
-            .num_edges(m)
-            .ef_construction(params.ef_construction.max(m))
-            .max_level(params.max_level.max(upper.len() as u16 + 1));
+        let params = known.cloned().unwrap_or_else(|| {
+            let params = &metadata.params;
+            let m = params.m.max(4);
+            let ef_construction = params.ef_construction.max(m);
+            BuildParams::default().num_edges(m).ef_construction(ef_construction).max_level(params.max_level)
+        });
+        let max_level = params.max_level.max(upper.len() as u16 + 1);
+        let params = params.max_level(max_level);
         let level_0 = Box::new(Level0 { columns, nodes });
         Self::from_lists(params, entry_point, level_0, upper).map_err(|e| match e {
             Error::InvalidParams { .. } => invalid(e.to_string()),

@@ -1,7 +1,7 @@
 //! The vectors as Lance's flat storage batch, and back.
 
 use std::collections::HashMap;
-use std::ops::Deref;
+use std::ops::{Deref, Range};
 use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
@@ -35,11 +35,16 @@ impl VectorStoreSnapshot {
     /// # Errors
     /// [`Error::NotInLance`] if Lance does not know the distance type, [`Error::Arrow`] if Arrow refuses the size.
     pub fn to_record_batch(&self) -> Result<RecordBatch> {
-        let (len, dim) = (self.len() as u32, self.dim());
         self.check_lance()?;
-        let row_ids: UInt64Array = (0..len).map(|id| self.row_id(id)).collect::<Vec<_>>().into();
+        self.batch_of(0..self.len() as u32)
+    }
+
+    /// The rows of some ids in that form, whatever the distance type.
+    pub(crate) fn batch_of(&self, ids: Range<u32>) -> Result<RecordBatch> {
+        let dim = self.dim();
+        let row_ids: UInt64Array = ids.clone().map(|id| self.row_id(id)).collect::<Vec<_>>().into();
         let element_type = self.element_type();
-        let vectors = FixedSizeListArray::try_new(element_type.item(), dim as i32, self.values()?, None)?;
+        let vectors = FixedSizeListArray::try_new(element_type.item(), dim as i32, self.values(ids)?, None)?;
         let list = element_type.vectors(dim);
         let schema = Schema::new_with_metadata(
             vec![Field::new(ROW_ID_COLUMN, DataType::UInt64, false), Field::new(FLAT_COLUMN, list, true)],

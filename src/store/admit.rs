@@ -57,6 +57,14 @@ pub(super) struct Admitted {
     pub skipped: SkippedRows,
 }
 
+impl Admitted {
+    /// All rows of a batch.
+    pub fn all(rows: u32) -> Self {
+        let runs = if rows > 0 { vec![(0, rows)] } else { Vec::new() };
+        Self { runs, rows: rows as usize, skipped: SkippedRows::default() }
+    }
+}
+
 /// Looks at every row once. `values` starts at the first row of `vectors`.
 pub(super) fn admit<T: Element>(
     vectors: &FixedSizeListArray,

@@ -24,6 +24,7 @@ mod hostile;
 mod import;
 mod model;
 mod own_metric;
+mod persist;
 mod ranges;
 mod reachability;
 mod recall;

@@ -216,8 +216,7 @@ fn changes_go_on_where_they_stopped() {
     assert!(before == contents(&index));
 
     for index in [&index, &loaded] {
-        for (row_id, is_live) in
-            [(6, true), (7, false), (104, true), (105, false), (119, true), (600, false)]
+        for (row_id, is_live) in [(6, true), (7, false), (104, true), (105, false), (119, true), (600, false)]
         {
             assert_eq!(index.contains(row_id), is_live, "row id {row_id}");
         }
