@@ -3,6 +3,8 @@
 mod batch;
 mod checkpoint;
 mod compact;
+mod freeze;
+mod stats;
 mod write;
 
 pub(crate) use checkpoint::Checkpoint;
@@ -20,6 +22,7 @@ use crate::rows::Rows;
 use crate::source::VectorSource;
 use crate::store::{ArrowFixedSizeListVectorStore, ElementType, RowIds, SkippedRows, VectorStoreSnapshot};
 use crate::version::{IndexVersion, Versions};
+pub use stats::{IndexStats, ResidentBytes};
 
 /// An index over Arrow vectors that is searchable while rows arrive, change and go.
 ///
@@ -192,11 +195,7 @@ impl HnswIndex {
     /// Bytes held beside what the caller gave: vectors, arrays of row ids and the batches of an import. What was
     /// [loaded](Self::load) counts, what is [mapped](Self::load_mmap) does not.
     pub fn resident_bytes(&self) -> usize {
-        let rows = self.lock_rows().resident_bytes();
-        let parts = self.store.resident_bytes() + self.graph.resident_bytes();
-        // The graph counts itself; the store is in an `Arc`, beside its two counts.
-        let own = size_of::<Self>() - size_of::<HnswGraph>() + 2 * size_of::<usize>();
-        own + parts + self.versions.resident_bytes() + rows + self.loaded_bytes
+        self.bytes_by_part().total()
     }
 
     /// The graph, to read. Nodes are vector ids, and those of dead rows are among them. What is inserted here has no

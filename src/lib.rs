@@ -19,10 +19,12 @@ mod version;
 
 pub use distance::{DistanceType, PreparedQuery};
 pub use error::{Error, Result};
-pub use graph::{GraphHealth, HnswGraph, ScoredPoint, SearchPlan, SearchResult, SearchStats};
-pub use index::{HnswIndex, SearchCursor};
+pub use graph::{
+    GraphHealth, HnswGraph, LevelStats, LongList, Reorder, ScoredPoint, SearchPlan, SearchResult, SearchStats,
+};
+pub use index::{HnswIndex, IndexStats, ResidentBytes, SearchCursor};
 pub use mask::RowMask;
-pub use params::{BuildParams, SearchParams};
+pub use params::{BuildParams, PruneStrategy, SearchParams, Selection};
 pub use source::VectorSource;
 pub use store::{ArrowFixedSizeListVectorStore, ElementType, RowIds, SkippedRows, VectorStoreSnapshot};
 pub use version::IndexVersion;

@@ -82,6 +82,17 @@ impl Elements {
             Self::UInt8(directory) => Self::UInt8(directory.retain(ids)),
         }
     }
+
+    fn copied(&self, ids: &[u32]) -> Result<Self> {
+        Ok(match self {
+            Self::Float16(directory) => Self::Float16(directory.copied(ids)?),
+            Self::BFloat16(directory) => Self::BFloat16(directory.copied(ids)?),
+            Self::Float32(directory) => Self::Float32(directory.copied(ids)?),
+            Self::Float64(directory) => Self::Float64(directory.copied(ids)?),
+            Self::Int8(directory) => Self::Int8(directory.copied(ids)?),
+            Self::UInt8(directory) => Self::UInt8(directory.copied(ids)?),
+        })
+    }
 }
 
 impl ArrowFixedSizeListVectorStore {
@@ -193,7 +204,7 @@ impl ArrowFixedSizeListVectorStore {
 
         skipped.add(admitted.skipped);
         if admitted.rows > 0 {
-            let batch = Batch { values: Arc::clone(values), row_ids };
+            let batch = Batch { values: Arc::clone(values), row_ids, own_bytes: 0 };
             of_elements!(self.directory, directory => directory.append(batch, &admitted.runs));
         }
         Ok(Appended { ids: start..end, runs: admitted.runs })
@@ -229,6 +240,13 @@ impl ArrowFixedSizeListVectorStore {
         Self { dim, distance_type, element_type, directory, writer: Mutex::default() }
     }
 
+    /// A store of the given ids, in their order, over one buffer of its own.
+    pub(crate) fn copied(&self, ids: &[u32]) -> Result<Self> {
+        let Self { dim, distance_type, element_type, .. } = *self;
+        let directory = self.directory.copied(ids)?;
+        Ok(Self { dim, distance_type, element_type, directory, writer: Mutex::default() })
+    }
+
     /// Vectors held.
     pub fn committed_len(&self) -> usize {
         of_elements!(self.directory, directory => directory.committed()) as usize
@@ -259,7 +277,7 @@ impl ArrowFixedSizeListVectorStore {
         *self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Bytes held beside the caller's buffers.
+    /// Bytes held beside the caller's buffers; vectors that were copied are among them.
     pub fn resident_bytes(&self) -> usize {
         size_of::<Self>() + of_elements!(self.directory, directory => directory.resident_bytes())
     }

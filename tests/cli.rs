@@ -371,6 +371,33 @@ fn a_failed_rebuild_leaves_the_index_and_damage_is_reported() {
 }
 
 #[test]
+fn neighbors_are_chosen_as_asked_for_and_drawn() {
+    let home = Home::new();
+    let good = home.parquet("good.parquet", &batch(fixed(rows())));
+    let index = home.path("index");
+    let build = ["build", &good, "--output", &index, "--m", "4"];
+    let nearest = ["--m0", "10", "--selection", "nearest", "--prune", "nearest"];
+    for options in [&nearest[..], &["--keep-pruned", "--extend-candidates"]] {
+        succeed(&with(&build, options));
+        let inspected = json(&["inspect", &index, "--json"]);
+        let m0 = if options.contains(&"--m0") { 10 } else { 8 };
+        assert_eq!((inspected["m"].as_u64(), inspected["m0"].as_u64()), (Some(4), Some(m0)));
+        assert_eq!(inspected["unreachable"], 0);
+        assert_eq!(inspected["healthy"], true);
+        assert_eq!(inspected["unreachable_nodes"], Value::Array(Vec::new()));
+        let levels = inspected["level_histogram"].as_array().unwrap();
+        assert!(levels.len() > 1);
+        assert_eq!(levels.iter().filter_map(Value::as_u64).sum::<u64>(), 500);
+        let text = succeed(&["inspect", &index]);
+        for title in ["\nedges per node on level 0\n", "\nhighest level of a node\n0  "] {
+            assert!(text.contains(title), "{title} in {text}");
+        }
+    }
+    fails(&with(&build, &["--m0", "3"]), "m0 must be at least m = 4, got 3");
+    assert_eq!(pennon(&with(&build, &["--selection", "best"])).0, Some(2));
+}
+
+#[test]
 fn a_closed_pipe_is_no_failure() {
     let mut command = Command::new(env!("CARGO_BIN_EXE_pennon"));
     let home = Home::new();

@@ -3,11 +3,13 @@
 //! Every node but the root has an *anchor*: an older neighbor whose edge to it is protected. Anchor
 //! edges form a tree over all nodes, on level 0, with the entry point as its root:
 //! - a new node is a leaf: its anchor is linked already, and nobody can be anchored to it before;
-//! - a node holds at most `m` children in its list of `2 * m`, so selection keeps the other half; who
-//!   comes later is handed on to one of the children, who is a leaf of its own in the end;
+//! - a node holds at most `m` children, and never more than half of its list
+//!   ([`max_children`](crate::BuildParams)): pruning keeps three quarters of a list, so all of them stay and there is
+//!   room for others; who comes later is handed on to one of the children, who is a leaf of its own in the end;
 //! - a new entry point becomes the root: it links to the old root and becomes that one's anchor.
 //!
-//! So every node is reachable from the entry point, whatever selection prunes.
+//! So every node is reachable from the entry point, whatever is selected and pruned and by which strategy. An imported
+//! graph may bring nodes with more children than that: all of them stay, and no more are added.
 
 use super::HnswGraph;
 use crate::mix::mix;
@@ -29,7 +31,7 @@ impl HnswGraph {
                 .map(|edge| edge.0)
                 .filter(|&id| self.nodes.anchor(id) == parent)
                 .collect();
-            if children.len() < self.params.m {
+            if children.len() < self.params.max_children() {
                 return parent;
             }
             parent = children[(hash % children.len() as u64) as usize];

@@ -1,7 +1,7 @@
 //! A graph without its dead nodes: what led through them is linked anew.
 //!
 //! A node keeps its edges to live nodes. For those it loses it gets candidates: the live nodes that were reached
-//! through the dead ones, nearest by hops first, chosen as in an insertion (Algorithm 4), and the nearest of the rest
+//! through the dead ones, nearest by hops first, chosen as where a list overflows, and the nearest of the rest
 //! while there is room. That is a fraction of the work of a build, which has to find the neighborhood first.
 //!
 //! Around a hole, where the dead are many more than on average, the way leads farther through them: else the nodes
@@ -48,7 +48,7 @@ impl Lists for Compacted {
 }
 
 impl HnswGraph {
-    /// The graph of the `live` nodes, ascending ids below `len()`, renumbered in their order. `source` is that
+    /// The graph of the `live` nodes, different ids below `len()`, renumbered in their order. `source` is that
     /// of this graph, `kept` has the live vectors alone. Inserts wait meanwhile.
     pub(crate) fn compacted<S, K>(&self, live: &[u32], source: &S, kept: &K) -> Result<Self>
     where
@@ -149,7 +149,7 @@ impl HnswGraph {
         candidates.extend(edges.iter().map(|&(id, distance)| key::key(distance, id)));
         candidates.sort_unstable();
         let survives = |node: u32| edges.iter().any(|edge| edge.0 == node);
-        let mut mended = prune(&candidates, self.params.cap(level), source, survives);
+        let mut mended = prune(&candidates, self.params.cap(level), &self.params, source, survives);
         for &candidate in &candidates {
             if mended.len() >= edges.len() + lost {
                 break;

@@ -25,6 +25,7 @@ use super::walk::{Walk, descent_width};
 use super::watermarks::Entry;
 use super::{HnswGraph, Writer};
 use crate::distance::PreparedQuery;
+use crate::params::Selection;
 use crate::source::VectorSource;
 
 /// Up to this many nodes, new ones are compared with all of them.
@@ -208,19 +209,21 @@ impl HnswGraph {
             let on_level = |sibling| level == 0 || self.levels.target_level(sibling) >= level;
             keys.extend(siblings.nearest(id, self.params.m, on_level));
             keys.sort_unstable();
-            levels[level] = select_neighbors(keys, self.params.m, source);
+            levels[level] = select_neighbors(keys, &self.params, source);
         }
         if target_level > entry.level {
             // A new root keeps the old one reachable, and with it everything else.
             anchor = None;
             if levels[0].iter().all(|edge| edge.0 != root) {
+                levels[0].truncate(self.params.cap(0) - 1);
                 levels[0].push((root, source.distance_between(id, root)));
             }
         }
         Forward { id, levels, anchor }
     }
 
-    /// The older nodes near a new one, nearest first, for levels 0 to `highest`.
+    /// The older nodes near a new one, nearest first, for levels 0 to `highest`; with their neighbors, if the
+    /// parameters say so.
     fn candidates<S: VectorSource + ?Sized>(
         &self,
         id: u32,
@@ -236,16 +239,19 @@ impl HnswGraph {
         self.scratch.with(|scratch| {
             let mut walk = Walk::new(self, source, &query, older, scratch);
             for level in (0..=highest).rev() {
-                if level == 0 && older <= EXACT {
-                    candidates[0] = walk.scan(older, ef);
-                    continue;
-                }
-                // Rows that arrive together are often alike: the newest node is a start of its own, for
-                // when the descent ends in another region.
-                let newest = if level == 0 { walk.score(older - 1) } else { start };
-                walk.beam_search(&[start, newest], level, ef);
-                candidates[level] = walk.scratch.pool.keys().to_vec();
+                candidates[level] = if level == 0 && older <= EXACT {
+                    walk.scan(older, ef)
+                } else {
+                    // Rows that arrive together are often alike: the newest node is a start of its own, for
+                    // when the descent ends in another region.
+                    let newest = if level == 0 { walk.score(older - 1) } else { start };
+                    walk.beam_search(&[start, newest], level, ef);
+                    walk.scratch.pool.keys().to_vec()
+                };
                 start = candidates[level].first().copied().unwrap_or(start);
+                if self.params.extend_candidates && self.params.selection == Selection::Heuristic {
+                    walk.extend(&mut candidates[level], level);
+                }
             }
         });
         candidates

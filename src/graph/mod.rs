@@ -29,7 +29,7 @@
 //! [`VectorSource`] happens before step 2; from there on a sub-batch only stores words.
 //!
 //! # Reading on
-//! [`insert`] builds (sub-batches, Algorithm 1), [`select`] chooses neighbors (Algorithm 4),
+//! [`insert`] builds (sub-batches, Algorithm 1), [`select`] chooses neighbors (Algorithms 3 and 4),
 //! [`reverse`] plans the edges back, [`anchors`] keeps every node reachable; [`search`] and [`walk`]
 //! read (Algorithms 2 and 5); [`slots`] is the memory.
 
@@ -47,6 +47,7 @@ mod parallel;
 mod parts;
 mod plan;
 mod pool;
+mod reorder;
 mod reverse;
 mod scope;
 mod scratch;
@@ -55,6 +56,7 @@ mod select;
 mod slots;
 #[cfg(test)]
 mod slots_tests;
+mod stats;
 mod visited;
 mod walk;
 mod watermarks;
@@ -70,11 +72,13 @@ use crate::source::VectorSource;
 
 pub(crate) use cursor::Cursor;
 pub(crate) use frozen::Lists;
-pub use health::GraphHealth;
+pub use health::{GraphHealth, LongList};
 pub use key::ScoredPoint;
 pub(crate) use parts::{GraphParts, UpperRow};
 pub use plan::{SearchPlan, SearchStats};
+pub use reorder::Reorder;
 pub use search::SearchResult;
+pub use stats::LevelStats;
 
 use frozen::{Frozen, List};
 use levels::{Levels, MAX_LEVELS};
@@ -122,12 +126,14 @@ impl HnswGraph {
     /// A graph without nodes. Memory grows with the rows; there is no capacity to declare.
     ///
     /// # Errors
-    /// [`Error::InvalidParams`] as [`BuildParams::validate`], or if `m` exceeds 4,096.
+    /// [`Error::InvalidParams`] as [`BuildParams::validate`], or if `m` exceeds 4,096 or `m0` twice that.
     pub fn try_new(params: BuildParams) -> Result<Self> {
         params.validate()?;
-        if params.m > MAX_M {
-            let requirement = format!("at most {MAX_M}");
-            return Err(Error::InvalidParams { parameter: "m", value: params.m as u64, requirement });
+        for (parameter, value, most) in [("m", params.m, MAX_M), ("m0", params.cap(0), 2 * MAX_M)] {
+            if value > most {
+                let requirement = format!("at most {most}");
+                return Err(Error::InvalidParams { parameter, value: value as u64, requirement });
+            }
         }
         Ok(Self {
             levels: Levels::new(params.seed, params.m, params.max_level),
@@ -200,10 +206,12 @@ impl HnswGraph {
 
     /// Bytes of everything the graph holds.
     pub fn resident_bytes(&self) -> usize {
-        size_of::<Self>()
-            + self.nodes.resident_bytes()
-            + self.upper.resident_bytes()
-            + self.scratch.resident_bytes()
+        size_of::<Self>() + self.bytes_by_part().iter().sum::<usize>()
+    }
+
+    /// Bytes of the lists of level 0, of those of the upper levels, and of the working memory of walks.
+    pub(crate) fn bytes_by_part(&self) -> [usize; 3] {
+        [self.nodes.resident_bytes(), self.upper.resident_bytes(), self.scratch.resident_bytes()]
     }
 
     /// Bytes that the lists of `rows` nodes take, before they are there: an estimate of what
@@ -211,9 +219,10 @@ impl HnswGraph {
     pub fn reserved_bytes(params: &BuildParams, rows: usize) -> usize {
         let rows = u32::try_from(rows).unwrap_or(u32::MAX);
         let m = params.m.clamp(2, MAX_M);
+        let m0 = params.m0.unwrap_or(2 * m).clamp(m, 2 * MAX_M);
         // Each node is on 1 / (m - 1) upper levels on average.
         let upper = (rows / (m as u32 - 1)).saturating_add(1);
-        SlotArena::bytes_for(2 * m, true, rows) + SlotArena::bytes_for(m, false, upper)
+        SlotArena::bytes_for(m0, true, rows) + SlotArena::bytes_for(m, false, upper)
     }
 
     fn check_metric<S: VectorSource + ?Sized>(&self, source: &S) -> Result<()> {

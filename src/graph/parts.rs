@@ -115,7 +115,7 @@ impl HnswGraph {
 
     /// A node's edges to nodes below `end`, nearest first; in the order they came in if the graph was
     /// imported without distances.
-    fn sorted_edges(&self, level: usize, id: u32, end: u32, edges: &mut Vec<(u32, f32)>) {
+    pub(super) fn sorted_edges(&self, level: usize, id: u32, end: u32, edges: &mut Vec<(u32, f32)>) {
         edges.clear();
         if let Some(frozen) = self.frozen().filter(|_| level == 0) {
             edges.append(&mut frozen.edges(id));
@@ -218,10 +218,10 @@ impl HnswGraph {
         self.thawed.store(true, Ordering::Release);
     }
 
-    /// Writes level 0 with an anchor for every node: a tree over the given edges, breadth first, with
-    /// `m` children each where that will do, and edges of our own to what no edge leads to.
+    /// Writes level 0 with an anchor for every node: a tree over the given edges, breadth first, with no more
+    /// children each than an insertion allows where that will do, and edges of our own to what no edge leads to.
     fn plant(&self, mut lists: Vec<Vec<(u32, f32)>>, root: u32) {
-        let (m, cap) = (self.params.m, self.params.cap(0));
+        let (most, cap) = (self.params.max_children(), self.params.cap(0));
         let mut placed = vec![false; lists.len()];
         let mut children = vec![0_usize; lists.len()];
         let mut place = |placed: &mut Vec<bool>, parent: u32, id: u32, limit: usize| {
@@ -235,7 +235,7 @@ impl HnswGraph {
         };
         placed[root as usize] = true;
         let mut order = vec![root];
-        let (mut next, mut limit, mut stranded) = (0, m, 0);
+        let (mut next, mut limit, mut stranded) = (0, most, 0);
         loop {
             while let Some(&id) = order.get(next) {
                 for &(neighbor, _) in &lists[id as usize] {
@@ -245,8 +245,8 @@ impl HnswGraph {
                 }
                 next += 1;
             }
-            if limit == m {
-                // Once more, for what only nodes with `m` children lead to.
+            if limit == most {
+                // Once more, for what only nodes with so many children lead to.
                 (next, limit) = (0, cap);
                 continue;
             }
@@ -260,9 +260,10 @@ impl HnswGraph {
             }
             let id = stranded as u32;
             let own = lists[stranded].clone();
-            let near = own.iter().copied().find(|&(n, _)| placed[n as usize] && place(&mut placed, n, id, m));
+            let mut adopts = |n: u32| placed[n as usize] && place(&mut placed, n, id, most);
+            let near = own.iter().copied().find(|edge| adopts(edge.0));
             let (parent, distance) = near.unwrap_or_else(|| {
-                let any = order.iter().rev().copied().find(|&n| place(&mut placed, n, id, m));
+                let any = order.iter().rev().copied().find(|&n| adopts(n));
                 (any.unwrap_or(root), f32::NAN)
             });
             if lists[parent as usize].iter().all(|edge| edge.0 != id) {

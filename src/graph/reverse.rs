@@ -48,7 +48,8 @@ impl HnswGraph {
         let mut edges = self.edges(level, target);
         let is_child = |id: u32| level == 0 && self.nodes.anchor(id) == target;
         let mut free_anchors = if level == 0 && group.iter().any(|request| request.anchor) {
-            self.params.m.saturating_sub(edges.iter().filter(|edge| is_child(edge.0)).count())
+            let children = edges.iter().filter(|edge| is_child(edge.0)).count();
+            self.params.max_children().saturating_sub(children)
         } else {
             0
         };
@@ -76,7 +77,7 @@ impl HnswGraph {
             let mut candidates: Vec<u64> = edges.iter().map(|&(id, distance)| key(distance, id)).collect();
             candidates.sort_unstable();
             // A little headroom, so that the next edge does not prune again.
-            edges = prune(&candidates, cap - cap / 4, source, is_child);
+            edges = prune(&candidates, cap - cap / 4, &self.params, source, is_child);
         }
         Update { level, target, edges, turned_away }
     }

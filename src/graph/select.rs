@@ -1,42 +1,50 @@
-//! Choosing neighbors: Algorithm 4, the diversity heuristic.
+//! Choosing neighbors: the diversity heuristic (Algorithm 4) or the nearest (Algorithm 3).
+//!
+//! Distances to the node that chooses are known: a walk or a list brings them. Only the heuristic computes others, those
+//! between candidates. The triangle inequality saves none of these: nearest first, it bounds each from below by less and
+//! from above by more than the distance that it is compared with.
 
-use super::key::{distance, id};
+use super::key::{distance, id, key};
 use crate::distance::PreparedQuery;
+use crate::params::{BuildParams, PruneStrategy, Selection};
 use crate::source::VectorSource;
 
 /// Neighbors chosen so far for one node, nearest first.
-pub(super) struct Selection<'a, S: ?Sized> {
+struct Chosen<'a, S: ?Sized> {
     source: &'a S,
-    pub edges: Vec<(u32, f32)>,
+    edges: Vec<(u32, f32)>,
     ids: Vec<u32>,
     distances: [f32; GROUP],
+    /// Candidates that were not diverse, nearest first, if they may be kept after all.
+    rejected: Option<Vec<u64>>,
 }
 
-/// Selected neighbors that a candidate is compared with at a time.
+/// Chosen neighbors that a candidate is compared with at a time.
 const GROUP: usize = 4;
 
-impl<'a, S: VectorSource + ?Sized> Selection<'a, S> {
-    pub fn new(source: &'a S, capacity: usize) -> Self {
+impl<'a, S: VectorSource + ?Sized> Chosen<'a, S> {
+    fn new(source: &'a S, params: &BuildParams, capacity: usize) -> Self {
         Self {
             source,
             edges: Vec::with_capacity(capacity),
             ids: Vec::with_capacity(capacity),
             distances: [0.0; GROUP],
+            rejected: params.keep_pruned.then(Vec::new),
         }
     }
 
-    /// Whether the target is nearer to the candidate than every selected neighbor is. Between two at
+    /// Whether the target is nearer to the candidate than every chosen neighbor is. Between two at
     /// the same distance from the target the test is strict: otherwise a thousand copies of one
     /// vector would fill each other's lists.
-    pub fn is_diverse(&mut self, candidate: u64) -> bool {
+    fn is_diverse(&mut self, candidate: u64) -> bool {
         let to_target = distance(candidate);
         let vector = self.source.widened(id(candidate));
         let query = PreparedQuery::new(&vector, self.source.distance_type());
         for (ids, edges) in self.ids.chunks(GROUP).zip(self.edges.chunks(GROUP)) {
             let distances = &mut self.distances[..ids.len()];
             self.source.distances_to(&query, ids, distances);
-            let shadowed = distances.iter().zip(edges).any(|(&to_selected, selected)| {
-                to_selected < to_target || to_selected == to_target && selected.1 == to_target
+            let shadowed = distances.iter().zip(edges).any(|(&to_chosen, chosen)| {
+                to_chosen < to_target || to_chosen == to_target && chosen.1 == to_target
             });
             if shadowed {
                 return false;
@@ -45,34 +53,58 @@ impl<'a, S: VectorSource + ?Sized> Selection<'a, S> {
         true
     }
 
-    pub fn push(&mut self, candidate: u64) {
+    fn push(&mut self, candidate: u64) {
         self.edges.push((id(candidate), distance(candidate)));
         self.ids.push(id(candidate));
     }
+
+    fn reject(&mut self, candidate: u64) {
+        if let Some(rejected) = &mut self.rejected {
+            rejected.push(candidate);
+        }
+    }
+
+    /// The neighbors, with up to `free` of the rejected candidates.
+    fn finish(self, free: usize) -> Vec<(u32, f32)> {
+        let mut edges = self.edges;
+        if let Some(rejected) = self.rejected {
+            edges.extend(rejected.iter().take(free).map(|&candidate| (id(candidate), distance(candidate))));
+            edges.sort_unstable_by_key(|&(id, distance)| key(distance, id));
+        }
+        edges
+    }
 }
 
-/// Selects at most `m` of `candidates` (sorted, nearest first).
-pub(super) fn select_neighbors<S>(candidates: &[u64], m: usize, source: &S) -> Vec<(u32, f32)>
+/// Selects at most `params.m` of `candidates` (sorted, nearest first) for a new node.
+pub(super) fn select_neighbors<S>(candidates: &[u64], params: &BuildParams, source: &S) -> Vec<(u32, f32)>
 where
     S: VectorSource + ?Sized,
 {
-    let mut selection = Selection::new(source, m.min(candidates.len()));
+    let m = params.m;
+    if params.selection == Selection::Nearest {
+        return candidates.iter().take(m).map(|&key| (id(key), distance(key))).collect();
+    }
+    let mut chosen = Chosen::new(source, params, m.min(candidates.len()));
     for &candidate in candidates {
-        if selection.edges.len() == m {
+        if chosen.edges.len() == m {
             break;
         }
-        if selection.is_diverse(candidate) {
-            selection.push(candidate);
+        if chosen.is_diverse(candidate) {
+            chosen.push(candidate);
+        } else {
+            chosen.reject(candidate);
         }
     }
-    selection.edges
+    let free = m - chosen.edges.len();
+    chosen.finish(free)
 }
 
 /// Selects from a list that overflowed: all `protected` candidates stay, the others fill up to
-/// `keep` as in [`select_neighbors`].
+/// `keep` as `params.prune` says.
 pub(super) fn prune<S>(
     candidates: &[u64],
     keep: usize,
+    params: &BuildParams,
     source: &S,
     protected: impl Fn(u32) -> bool,
 ) -> Vec<(u32, f32)>
@@ -81,14 +113,18 @@ where
 {
     let is_protected: Vec<bool> = candidates.iter().map(|&c| protected(id(c))).collect();
     let mut free = keep.saturating_sub(is_protected.iter().filter(|&&p| p).count());
-    let mut selection = Selection::new(source, keep);
+    let mut chosen = Chosen::new(source, params, keep);
     for (&candidate, is_protected) in candidates.iter().zip(is_protected) {
         if is_protected {
-            selection.push(candidate);
-        } else if free > 0 && selection.is_diverse(candidate) {
-            selection.push(candidate);
-            free -= 1;
+            chosen.push(candidate);
+        } else if free > 0 {
+            if params.prune == PruneStrategy::Nearest || chosen.is_diverse(candidate) {
+                chosen.push(candidate);
+                free -= 1;
+            } else {
+                chosen.reject(candidate);
+            }
         }
     }
-    selection.edges
+    chosen.finish(free)
 }

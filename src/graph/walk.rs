@@ -175,6 +175,21 @@ impl<'a, S: VectorSource + ?Sized> Walk<'a, S> {
         }
     }
 
+    /// Adds the neighbors of `candidates` on a level to them (`extendCandidates` in Algorithm 4), nearest first again.
+    pub fn extend(&mut self, candidates: &mut Vec<u64>, level: usize) {
+        self.scratch.visited.start(self.readable as usize);
+        for &candidate in candidates.iter() {
+            self.scratch.visited.insert(id(candidate));
+        }
+        for at in 0..candidates.len() {
+            self.collect_unvisited(self.graph.neighbors(level, id(candidates[at])));
+            self.score_collected();
+            let added = self.scratch.ids.iter().zip(&self.scratch.distances);
+            candidates.extend(added.map(|(&id, &distance)| key(distance, id)));
+        }
+        candidates.sort_unstable();
+    }
+
     /// Scores the ids that were collected.
     #[inline(always)]
     fn score_collected(&mut self) {

@@ -21,6 +21,9 @@ impl HnswGraph {
     /// With `max_nodes`, only the first so many nodes and the edges among them; they are all
     /// reachable, and a few lists may exceed their cap for it. Inserts wait meanwhile.
     ///
+    /// Of the parameters `max_level`, `m`, `ef_construction` and `m0` are in the batch. Lance does not know the last:
+    /// it reads lists of any length, and rebuilds with twice `m`.
+    ///
     /// # Errors
     /// [`Error::ExportTooLarge`] if there are more than `i32::MAX` edges.
     pub fn to_lance_hnsw_batch(&self, max_nodes: Option<usize>) -> Result<RecordBatch> {
@@ -70,6 +73,7 @@ fn metadata(entry_point: u32, mut level_offsets: Vec<usize>, params: &BuildParam
         params: LanceHnswParams {
             max_level: params.max_level,
             m: params.m,
+            m0: params.m0,
             ef_construction: params.ef_construction,
             prefetch_distance: Some(PREFETCH_DISTANCE),
         },

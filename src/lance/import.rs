@@ -23,7 +23,7 @@ impl HnswGraph {
     /// they lie, in the buffers of the batch.
     ///
     /// What would only cost recall is mended: edges from a node to itself, twice, or to a node that
-    /// is not there are dropped, lists are cut to twice `m`, nodes that cannot be reached are
+    /// is not there are dropped, lists are cut to `m0` or twice `m`, nodes that cannot be reached are
     /// connected, missing distances are computed at the first insert, parameters that Lance would
     /// not build with are raised to the least it accepts.
     ///
@@ -57,7 +57,10 @@ impl HnswGraph {
             let params = &metadata.params;
             let m = params.m.max(4);
             let ef_construction = params.ef_construction.max(m);
-            BuildParams::default().num_edges(m).ef_construction(ef_construction).max_level(params.max_level)
+            BuildParams { m0: params.m0.map(|m0| m0.max(m)), ..BuildParams::default() }
+                .num_edges(m)
+                .ef_construction(ef_construction)
+                .max_level(params.max_level)
         });
         let max_level = params.max_level.max(upper.len() as u16 + 1);
         let params = params.max_level(max_level);

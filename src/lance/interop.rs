@@ -31,7 +31,7 @@ impl From<&BuildParams> for HnswBuildParams {
 impl TryFrom<&HnswBuildParams> for BuildParams {
     type Error = Error;
 
-    /// The seed is the default one: Lance's is not a parameter.
+    /// The seed is the default one, because Lance's is not a parameter, and so is what else Lance does not know.
     fn try_from(params: &HnswBuildParams) -> Result<Self> {
         let params = Self::default()
             .num_edges(params.m)

@@ -68,6 +68,9 @@ pub struct LanceHnswParams {
     pub max_level: u16,
     /// Neighbors of a new node on each level.
     pub m: usize,
+    /// The most neighbors on level 0, where these are not `2 * m`. Lance passes over it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub m0: Option<usize>,
     /// Candidates for them.
     pub ef_construction: usize,
     /// How far ahead Lance's search prefetches.

@@ -19,24 +19,29 @@
 use std::ptr::null_mut;
 use std::slice;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
-use arrow_array::ArrayRef;
+use arrow_array::{Array, ArrayRef};
 
 use super::element_type::Stored;
 use super::row_ids::RowIds;
 use crate::chunked::Chunked;
+use crate::error::Result;
 
 const BLOCK: u32 = 256;
+/// Bytes of a cache line.
+const LINE: usize = 64;
 /// `split` of a block whose ids are in its table.
 const TABLE: u32 = u32::MAX;
 
-/// One appended batch, in the caller's buffers.
+/// One appended batch, in the caller's buffers or in those of a copy.
 #[derive(Clone)]
 pub(super) struct Batch {
     /// Element `position * dim` is the first of the row at `position`.
     pub values: ArrayRef,
     pub row_ids: RowIds,
+    /// Bytes of the buffers that are not the caller's.
+    pub own_bytes: usize,
 }
 
 /// Addresses of 256 consecutive ids.
@@ -99,6 +104,8 @@ pub(super) struct Directory<T> {
     /// Written by the writer only.
     batch_count: AtomicU32,
     tables: AtomicU32,
+    /// Of all batches.
+    own_bytes: AtomicUsize,
     /// Whether every row id is above those of the ids before it.
     ascends: AtomicBool,
     /// Ids below this are complete. Stored with Release by the writer, loaded with Acquire by readers.
@@ -114,6 +121,7 @@ impl<T: Stored> Directory<T> {
             batches: Chunked::new(),
             batch_count: AtomicU32::new(0),
             tables: AtomicU32::new(0),
+            own_bytes: AtomicUsize::new(0),
             ascends: AtomicBool::new(true),
             committed: AtomicU32::new(0),
         }
@@ -197,6 +205,24 @@ impl<T: Stored> Directory<T> {
         kept
     }
 
+    /// A directory of the given ids, in their order, over one new buffer.
+    pub fn copied(&self, ids: &[u32]) -> Result<Self> {
+        let copied = Self::new(self.dim);
+        let Some(&first) = ids.first() else { return Ok(copied) };
+        let len = ids.len() * self.dim;
+        let mut values: Vec<T> = Vec::with_capacity(len + LINE / size_of::<T>());
+        // From a line of the cache on: rows of whole lines then touch no line more than they fill.
+        let offset = Some(values.as_ptr().align_offset(LINE)).filter(|&offset| offset < LINE).unwrap_or(0);
+        values.extend(self.vector(first).iter().copied().cycle().take(offset));
+        ids.iter().for_each(|&id| values.extend_from_slice(self.vector(id)));
+        let row_ids: Vec<u64> = ids.iter().map(|&id| self.row_id(id).unwrap_or(u64::MAX)).collect();
+        let own_bytes = values.capacity() * size_of::<T>() + row_ids.capacity() * size_of::<u64>();
+        let values = T::array(values)?.slice(offset, len);
+        let batch = Batch { values, row_ids: RowIds::Each(row_ids.into()), own_bytes };
+        copied.append(batch, &[(0, ids.len() as u32)]);
+        Ok(copied)
+    }
+
     /// The row id of `id`, and how many ids from it on count up with their row ids.
     pub fn row_id_run(&self, id: u32) -> Option<(u64, u32)> {
         let committed = self.committed();
@@ -248,6 +274,7 @@ impl<T: Stored> Directory<T> {
                 (next, position, rows) = (next + take, position + take, rows - take);
             }
         }
+        self.own_bytes.fetch_add(batch.own_bytes, Ordering::Relaxed);
         let _ = self.batches.get_or_grow(number).set(batch);
         self.batch_count.store(number + 1, Ordering::Relaxed);
         // Pairs with `committed()`.
@@ -295,12 +322,13 @@ impl<T: Stored> Directory<T> {
         }
     }
 
-    /// Bytes held beside the caller's buffers.
+    /// Bytes held beside the caller's buffers, copies of them included.
     pub fn resident_bytes(&self) -> usize {
         let table = BLOCK as usize * (size_of::<AtomicPtr<T>>() + size_of::<AtomicU64>());
         self.blocks.resident_bytes()
             + self.places.resident_bytes()
             + self.batches.resident_bytes()
             + self.tables.load(Ordering::Relaxed) as usize * table
+            + self.own_bytes.load(Ordering::Relaxed)
     }
 }

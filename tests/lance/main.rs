@@ -12,6 +12,7 @@ mod probe;
 mod determinism;
 mod elements;
 mod export;
+mod freeze;
 mod fuzz;
 mod import;
 mod malformed;

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
-use pennon::{BuildParams, DistanceType};
+use pennon::{BuildParams, DistanceType, PruneStrategy, Selection};
 
 #[cfg(feature = "lance")]
 use crate::dataset::DatasetArguments;
@@ -153,21 +153,67 @@ pub struct GraphArguments {
     /// Neighbors per node on the upper levels; twice as many on level 0
     #[arg(long, value_name = "N", default_value_t = 16)]
     pub m: usize,
+    /// Neighbors per node on level 0 [default: twice --m]
+    #[arg(long, value_name = "N")]
+    pub m0: Option<usize>,
     /// Candidates kept while inserting a row
     #[arg(long, value_name = "N", default_value_t = 200)]
     pub ef_construction: usize,
     /// Seed of the level draw
     #[arg(long, value_name = "N", default_value_t = 42)]
     pub seed: u64,
+    /// Neighbors of a new row: those nearer to it than to each other, or simply the nearest
+    #[arg(long, value_enum, default_value_t = Strategy::Heuristic)]
+    pub selection: Strategy,
+    /// Let the heuristic of a new row consider the neighbors of its candidates: slow
+    #[arg(long)]
+    pub extend_candidates: bool,
+    /// Let the heuristic fill up with the nearest of those that it rejected
+    #[arg(long)]
+    pub keep_pruned: bool,
+    /// What stays where a row has too many neighbors
+    #[arg(long, value_enum, default_value_t = Strategy::Heuristic)]
+    pub prune: Strategy,
 }
 
 impl GraphArguments {
     /// The library's parameters, validated.
     pub fn params(&self) -> Result<BuildParams> {
-        let params =
-            BuildParams::default().num_edges(self.m).ef_construction(self.ef_construction).seed(self.seed);
+        let params = BuildParams { m0: self.m0, ..BuildParams::default() }
+            .num_edges(self.m)
+            .ef_construction(self.ef_construction)
+            .seed(self.seed)
+            .selection(self.selection.into())
+            .extend_candidates(self.extend_candidates)
+            .keep_pruned(self.keep_pruned)
+            .prune(self.prune.into());
         params.validate()?;
         Ok(params)
+    }
+}
+
+/// Ways to choose neighbors, as clap names them.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum Strategy {
+    Heuristic,
+    Nearest,
+}
+
+impl From<Strategy> for Selection {
+    fn from(strategy: Strategy) -> Self {
+        match strategy {
+            Strategy::Heuristic => Self::Heuristic,
+            Strategy::Nearest => Self::Nearest,
+        }
+    }
+}
+
+impl From<Strategy> for PruneStrategy {
+    fn from(strategy: Strategy) -> Self {
+        match strategy {
+            Strategy::Heuristic => Self::Heuristic,
+            Strategy::Nearest => Self::Nearest,
+        }
     }
 }
 

@@ -41,6 +41,15 @@ pub fn lines(bins: &[Bin]) -> Vec<String> {
     labels.iter().zip(bins).map(line).collect()
 }
 
+/// An empty line, a title, and the [`lines`] of so many [`bins`] at most. Nothing if nothing was counted.
+pub fn titled(title: &str, counts: &[usize], most: usize) -> String {
+    let lines = lines(&bins(counts, most));
+    if lines.is_empty() {
+        return String::new();
+    }
+    format!("\n{title}\n{}\n", lines.join("\n"))
+}
+
 fn label(bin: &Bin) -> String {
     if bin.low == bin.high { bin.low.to_string() } else { format!("{}-{}", bin.low, bin.high) }
 }
@@ -71,6 +80,13 @@ mod tests {
         assert!(bins(&[0, 0], 20).is_empty());
         assert_eq!(bins(&[0, 0, 7, 0], 20), [bin(2, 2, 7)]);
         assert_eq!(bins(&[1, 0, 2, 3, 4], 2), [bin(0, 2, 3), bin(3, 4, 7)]);
+    }
+
+    #[test]
+    fn what_was_not_counted_has_no_title() {
+        assert_eq!(titled("levels", &[0, 0], 20), "");
+        let bar = "#".repeat(50);
+        assert_eq!(titled("levels", &[0, 7], 20), format!("\nlevels\n1  7  {bar}\n"));
     }
 
     #[test]

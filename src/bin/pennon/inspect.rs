@@ -15,7 +15,7 @@ use crate::index_dir::{self, GRAPH_FILE, VECTORS_FILE};
 use crate::report::{Facts, grouped, levels, print, print_json};
 use crate::table::Table;
 
-/// Lines of the degree histogram, at most.
+/// Lines of a histogram, at most.
 const HISTOGRAM_LINES: usize = 20;
 
 #[derive(Serialize)]
@@ -24,16 +24,21 @@ struct Inspection {
     metric: Option<String>,
     dimension: Option<i32>,
     m: usize,
+    m0: usize,
     ef_construction: usize,
     max_level: u16,
     entry_point: Option<u32>,
     level_nodes: Vec<usize>,
+    level_histogram: Vec<usize>,
     edges: u64,
     mean_degree: f64,
     max_degree: Vec<usize>,
     degree_histogram: Vec<usize>,
     reachable: usize,
     unreachable: usize,
+    /// The first of them.
+    unreachable_nodes: Vec<u32>,
+    lists_over_cap: usize,
     components: usize,
     healthy: bool,
     files: Vec<FileSize>,
@@ -71,6 +76,7 @@ fn inspect_graph(path: &Path) -> Result<Inspection> {
         metric: None,
         dimension: None,
         m: params.m,
+        m0: params.m0.unwrap_or(2 * params.m),
         ef_construction: params.ef_construction,
         max_level: params.max_level,
         entry_point: health.entry_point,
@@ -80,6 +86,9 @@ fn inspect_graph(path: &Path) -> Result<Inspection> {
         unreachable: health.unreachable(),
         components: health.components,
         healthy: health.is_healthy(),
+        level_histogram: health.level_histogram(),
+        unreachable_nodes: health.unreachable_nodes,
+        lists_over_cap: health.lists_over_cap,
         level_nodes: health.level_nodes,
         max_degree: health.max_degree,
         degree_histogram: health.degree_histogram,
@@ -109,11 +118,12 @@ fn report(inspection: &Inspection, json: bool) -> Result<()> {
         return print_json(inspection);
     }
     let mut text = facts(inspection).to_string();
-    text.push_str("\nedges per node on level 0\n");
-    let bins = histogram::bins(&inspection.degree_histogram, HISTOGRAM_LINES);
-    for line in histogram::lines(&bins) {
-        text.push_str(&line);
-        text.push('\n');
+    let histograms = [
+        ("edges per node on level 0", &inspection.degree_histogram),
+        ("highest level of a node", &inspection.level_histogram),
+    ];
+    for (title, counts) in histograms {
+        text.push_str(&histogram::titled(title, counts, HISTOGRAM_LINES));
     }
     print(&text)
 }
@@ -128,6 +138,7 @@ fn facts(inspection: &Inspection) -> Facts {
         facts.add("dimension", dimension.to_string());
     }
     facts.add("m", inspection.m.to_string());
+    facts.add("m0", inspection.m0.to_string());
     facts.add("ef_construction", inspection.ef_construction.to_string());
     facts.add("max_level", inspection.max_level.to_string());
     let entry_point = inspection.entry_point;
@@ -149,6 +160,14 @@ fn facts(inspection: &Inspection) -> Facts {
             inspection.components
         ),
     );
+    if inspection.unreachable > 0 {
+        let first: Vec<String> = inspection.unreachable_nodes.iter().map(ToString::to_string).collect();
+        let dots = if first.len() < inspection.unreachable { ", ..." } else { "" };
+        facts.add("unreachable", format!("{}{dots}", first.join(", ")));
+    }
+    if inspection.lists_over_cap > 0 {
+        facts.add("lists over their cap", grouped(inspection.lists_over_cap as u64));
+    }
     for file in &inspection.files {
         let bytes = grouped(file.bytes);
         facts.add("bytes", format!("{bytes} in {}", file.path.display()));

@@ -1,0 +1,87 @@
+//! What do the ways to select neighbors and to cut lists cost, and what do they find?
+//!
+//! `cargo bench --bench selection [-- DATA [ROWS]]`: DATA is a folder with `base.fbin` and `query.fbin` whose name ends
+//! in `-l2` or `-cosine`; without it the rows are clustered ones. m = 16, ef_construction = 200, on as many threads as
+//! there are. Prints a table in Markdown; combinations in which an option has no part are left out.
+
+mod support;
+
+#[path = "support/fbin.rs"]
+mod fbin;
+
+use std::collections::HashSet;
+use std::time::Instant;
+
+use fbin::{Data, Result};
+use pennon::{BuildParams, HnswIndex, PruneStrategy, SearchParams, Selection};
+
+const K: usize = 10;
+const EF: usize = 64;
+const QUERIES: usize = 500;
+
+fn main() -> Result<()> {
+    let data = Data::load(50_000, 64, QUERIES)?;
+    let (rows, threads) = (data.rows(), rayon::current_num_threads());
+    println!(
+        "{}: {rows} rows x {}, recall@{K} at ef = {EF}, built by {threads} threads\n",
+        data.name, data.dim
+    );
+    println!("| selection | extend | keep | prune | m0 | build s | recall | degree | B/row | distances |");
+    println!("|---|---|---|---|---|---|---|---|---|---|");
+    let vectors = data.array(0)?;
+    let mut truth: Vec<HashSet<u32>> = Vec::new();
+    for params in ways() {
+        let index = HnswIndex::try_new(data.dim, data.distance_type, params.clone())?;
+        let start = Instant::now();
+        index.append_unique(&vectors, 0)?;
+        let seconds = start.elapsed().as_secs_f64();
+        let health = index.health();
+        assert_eq!((health.nodes, health.unreachable()), (rows, 0), "{params:?}: {health}");
+        if truth.is_empty() {
+            for query in data.queries() {
+                let nearest = index.search_exact(query, SearchParams::top(K))?;
+                truth.push(nearest.iter().map(|hit| hit.id).collect());
+            }
+        }
+
+        let (mut found, mut distances) = (0, 0);
+        for (query, truth) in data.queries().zip(&truth) {
+            let (hits, stats) = index.search_with_stats(query, SearchParams::new(K, EF))?;
+            assert_eq!(hits.len(), K.min(rows));
+            found += hits.iter().filter(|hit| truth.contains(&hit.id)).count();
+            distances += stats.distances;
+        }
+        let recall = found as f64 / truth.iter().map(HashSet::len).sum::<usize>() as f64;
+        let per_query = distances as f64 / truth.len() as f64;
+        let bytes = index.graph().resident_bytes() as f64 / rows as f64;
+        let yes = |option: bool| if option { "yes" } else { "" };
+        let (extend, keep) = (yes(params.extend_candidates), yes(params.keep_pruned));
+        let (m0, degree) = (params.m0.unwrap_or(2 * params.m), health.mean_degree());
+        println!(
+            "| {:?} | {extend} | {keep} | {:?} | {m0} | {seconds:.1} | {recall:.4} | {degree:.1} \
+             | {bytes:.0} | {per_query:.0} |",
+            params.selection, params.prune
+        );
+    }
+    Ok(())
+}
+
+fn ways() -> Vec<BuildParams> {
+    let default = || BuildParams::default().num_edges(16).ef_construction(200);
+    let mut ways = Vec::new();
+    for selection in [Selection::Heuristic, Selection::Nearest] {
+        for prune in [PruneStrategy::Heuristic, PruneStrategy::Nearest] {
+            let way = default().selection(selection).prune(prune);
+            for (extend, keep) in [(false, false), (false, true), (true, false), (true, true)] {
+                let selects = selection == Selection::Heuristic;
+                let prunes = prune == PruneStrategy::Heuristic;
+                if (selects || !extend) && (selects || prunes || !keep) {
+                    ways.push(way.clone().extend_candidates(extend).keep_pruned(keep));
+                }
+            }
+        }
+    }
+    ways.extend([16, 24, 48].map(|m0| default().m0(m0)));
+    ways.extend([16, 48].map(|m0| default().m0(m0).keep_pruned(true)));
+    ways
+}

@@ -1,0 +1,140 @@
+//! What an index holds, in numbers and as a table.
+
+use std::fmt;
+
+use super::HnswIndex;
+use crate::distance::DistanceType;
+use crate::graph::LevelStats;
+use crate::params::BuildParams;
+use crate::store::{ElementType, SkippedRows};
+
+/// The result of [`HnswIndex::stats`]. Prints as tables.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct IndexStats {
+    /// Rows that are alive.
+    pub live: usize,
+    /// Dead rows, which are nodes of the graph still.
+    pub tombstones: usize,
+    /// Rows that were appended without a usable vector, and why.
+    pub skipped: SkippedRows,
+    /// The elements of the vectors.
+    pub element_type: ElementType,
+    /// Elements per vector.
+    pub dim: usize,
+    /// The metric.
+    pub distance_type: DistanceType,
+    /// The parameters of the build.
+    pub params: BuildParams,
+    /// The levels of the graph, level 0 first. Dead rows are among the nodes.
+    pub levels: Vec<LevelStats>,
+    /// Where the memory is.
+    pub bytes: ResidentBytes,
+}
+
+/// The parts of [`HnswIndex::resident_bytes`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ResidentBytes {
+    /// Neighbor lists of level 0.
+    pub level_0: usize,
+    /// Neighbor lists of the other levels.
+    pub upper_levels: usize,
+    /// From vector id to vector and row id; vectors too, where they were copied.
+    pub vectors: usize,
+    /// From row id to vector id.
+    pub row_ids: usize,
+    /// Which rows are dead.
+    pub tombstones: usize,
+    /// Working memory of searches that have ended, kept for the next.
+    pub scratch: usize,
+    /// The files of an index that was loaded, not mapped.
+    pub files: usize,
+    /// What does not grow.
+    pub fixed: usize,
+}
+
+impl ResidentBytes {
+    /// All of them.
+    pub fn total(&self) -> usize {
+        self.parts().iter().map(|part| part.1).sum()
+    }
+
+    fn parts(&self) -> [(&'static str, usize); 8] {
+        let Self { level_0, upper_levels, vectors, row_ids, tombstones, scratch, files, fixed } = *self;
+        [
+            ("lists of level 0", level_0),
+            ("lists of upper levels", upper_levels),
+            ("ids to vectors", vectors),
+            ("row ids to ids", row_ids),
+            ("tombstones", tombstones),
+            ("searches", scratch),
+            ("files", files),
+            ("fixed", fixed),
+        ]
+    }
+}
+
+impl HnswIndex {
+    /// What the index holds. Walks the whole graph; appends wait meanwhile, searches do not.
+    pub fn stats(&self) -> IndexStats {
+        let version = self.version();
+        IndexStats {
+            live: version.live(),
+            tombstones: version.deletes() as usize,
+            skipped: self.skipped(),
+            element_type: self.element_type(),
+            dim: self.dim(),
+            distance_type: self.distance_type(),
+            params: self.params().clone(),
+            levels: self.graph.level_stats(version.vectors()),
+            bytes: self.bytes_by_part(),
+        }
+    }
+
+    /// `level_histogram()[l]` rows, dead ones included, have `l` as their highest level in the graph.
+    pub fn level_histogram(&self) -> Vec<usize> {
+        self.graph.level_histogram(self.version().vectors())
+    }
+
+    pub(super) fn bytes_by_part(&self) -> ResidentBytes {
+        let [level_0, upper_levels, scratch] = self.graph.bytes_by_part();
+        ResidentBytes {
+            level_0,
+            upper_levels,
+            vectors: self.store.resident_bytes(),
+            row_ids: self.lock_rows().resident_bytes(),
+            tombstones: self.versions.resident_bytes(),
+            scratch,
+            files: self.loaded_bytes,
+            // The store is in an `Arc`, beside its two counts.
+            fixed: size_of::<Self>() + 2 * size_of::<usize>(),
+        }
+    }
+}
+
+impl fmt::Display for IndexStats {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let BuildParams { max_level, m, m0, ef_construction, seed, .. } = self.params;
+        writeln!(f, "rows             {} ({} dead)", self.live, self.tombstones)?;
+        writeln!(f, "skipped          {}", self.skipped)?;
+        writeln!(f, "vectors          {} x {}, {}", self.dim, self.element_type, self.distance_type)?;
+        writeln!(f, "m                {m} (level 0: {})", m0.unwrap_or(2 * m))?;
+        writeln!(f, "ef_construction  {ef_construction}")?;
+        writeln!(f, "max_level        {max_level}")?;
+        writeln!(f, "seed             {seed}")?;
+        writeln!(f, "selection        {:?}, prune {:?}", self.params.selection, self.params.prune)?;
+        writeln!(f, "\n{:>5}{:>12}{:>14}{:>22}", "level", "nodes", "edges", "degree min/mean/max")?;
+        for (number, level) in self.levels.iter().enumerate() {
+            let LevelStats { nodes, edges, .. } = level;
+            let (least, mean, most) = (level.min_degree(), level.mean_degree(), level.max_degree());
+            let degrees = format!("{least}/{mean:.1}/{most}");
+            writeln!(f, "{number:>5}{nodes:>12}{edges:>14}{degrees:>22}")?;
+        }
+        writeln!(f, "\n{:<24}{:>14}", "memory", "bytes")?;
+        for (part, bytes) in self.bytes.parts() {
+            writeln!(f, "{part:<24}{bytes:>14}")?;
+        }
+        write!(f, "{:<24}{:>14}", "all", self.bytes.total())
+    }
+}

@@ -1,0 +1,277 @@
+//! Conditions on the other columns of the rows, by Arrow's own kernels, as masks.
+
+use std::sync::Arc;
+
+use arrow_array::cast::AsArray;
+use arrow_array::types::Int64Type;
+use arrow_array::{ArrayRef, BooleanArray, FixedSizeListArray, Float32Array, Int64Array, RecordBatch};
+use arrow_array::{StringArray, UInt64Array};
+use arrow_buffer::{BooleanBuffer, NullBuffer};
+use arrow_ord::cmp::{eq, gt_eq, lt};
+use arrow_schema::ArrowError;
+use pennon::{
+    BuildParams, DistanceType, Error, FlatIndex, HnswIndex, Metadata, RowIds, RowMask, SearchParams,
+    VectorIndex, VectorSource,
+};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+
+use crate::data::{Rows, clustered, list, uniform};
+
+const DIM: usize = 8;
+
+/// The numbers of rows from `start` on, and a word of each; the word of every fifth row is null.
+fn columns(start: i64, rows: usize) -> RecordBatch {
+    let numbers = Int64Array::from_iter_values(start..start + rows as i64);
+    let words = numbers.values().iter().map(|n| (n % 5 != 0).then(|| ["red", "blue"][*n as usize % 2]));
+    let words: StringArray = words.collect();
+    RecordBatch::try_from_iter([("n", Arc::new(numbers) as ArrayRef), ("word", Arc::new(words) as ArrayRef)])
+        .unwrap()
+}
+
+fn bits(mask: &RowMask) -> Vec<bool> {
+    let RowMask::Ids(bits) = mask else { panic!("{mask:?}") };
+    bits.iter().collect()
+}
+
+fn at_least(low: i64) -> impl FnMut(&RecordBatch) -> Result<BooleanArray, ArrowError> {
+    move |batch| gt_eq(&batch["n"], &Int64Array::new_scalar(low))
+}
+
+/// Rows of which some have no usable vector, in every way: null, a null element, not finite, zero.
+fn with_unusable(rows: &Rows, rng: &mut StdRng) -> (FixedSizeListArray, Vec<bool>) {
+    let mut values = rows.values.clone();
+    let (mut valid, mut valid_values) = (vec![true; rows.len()], vec![true; values.len()]);
+    let mut usable = vec![true; rows.len()];
+    for row in 0..rows.len() {
+        let elements = row * DIM..(row + 1) * DIM;
+        match rng.random_range(0..8) {
+            0 => valid[row] = false,
+            1 => valid_values[elements.start + 3] = false,
+            2 => values[elements.start + 5] = f32::NAN,
+            3 => values[elements].fill(0.0),
+            _ => continue,
+        }
+        usable[row] = false;
+    }
+    let values = Float32Array::new(values.into(), Some(NullBuffer::from(valid_values)));
+    (list(values, DIM, "item", true, Some(NullBuffer::from(valid))), usable)
+}
+
+/// Rows are those that meet the condition, whichever rows got no id, in batches of any size.
+#[test]
+fn conditions_know_their_rows() {
+    let rows = clustered(2_000, DIM, 64, 1).0;
+    let queries = clustered(5, DIM, 64, 2).0;
+    for (kind, index) in [
+        (
+            "graph",
+            Box::new(HnswIndex::try_new(DIM, DistanceType::Cosine, BuildParams::default()).unwrap())
+                as Box<dyn VectorIndex>,
+        ),
+        ("flat", Box::new(FlatIndex::try_new(DIM, DistanceType::Cosine).unwrap())),
+    ] {
+        let mut rng = StdRng::seed_from_u64(3);
+        let metadata = Metadata::new(DistanceType::Cosine);
+        let mut numbers = Vec::new();
+        let mut start = 0;
+        while start < rows.len() {
+            let end = (start + rng.random_range(0..150)).min(rows.len());
+            let part = rows.part(start..end);
+            let (vectors, usable) = if start < 300 {
+                (part.array(), vec![true; end - start])
+            } else {
+                with_unusable(&part, &mut rng)
+            };
+            let ids = index.append(&vectors, RowIds::From(start as u64)).unwrap();
+            metadata.append(ids, &columns(start as i64, end - start), &vectors).unwrap();
+            numbers.extend((start..end).zip(usable).filter(|(_, usable)| *usable).map(|(n, _)| n as i64));
+            assert_eq!((metadata.len(), metadata.is_empty()), (numbers.len(), numbers.is_empty()));
+            start = end;
+        }
+        assert!(numbers.len() < 1_500, "{} rows of 2,000", numbers.len());
+        let version = index.version();
+        assert_eq!(version.vectors(), numbers.len());
+
+        let blue = StringArray::new_scalar("blue");
+        let is_blue = |n: i64| n % 5 != 0 && n % 2 == 1;
+        let conditions: [(&str, RowMask, &dyn Fn(i64) -> bool); 4] = [
+            ("n >= 1,700", metadata.mask(version, at_least(1_700)).unwrap(), &|n| n >= 1_700),
+            (
+                "n < 40",
+                metadata.mask(version, |batch| lt(&batch["n"], &Int64Array::new_scalar(40))).unwrap(),
+                &|n| n < 40,
+            ),
+            ("blue", metadata.mask(version, |batch| eq(&batch["word"], &blue)).unwrap(), &is_blue),
+            (
+                "by hand",
+                metadata
+                    .mask(version, |batch| {
+                        let n = batch["n"].as_primitive::<Int64Type>();
+                        Ok(BooleanArray::from_unary(n, |n| n % 97 == 1))
+                    })
+                    .unwrap(),
+                &|n| n % 97 == 1,
+            ),
+        ];
+        for (name, mask, holds) in conditions {
+            let expected: Vec<bool> = numbers.iter().map(|&n| holds(n)).collect();
+            assert!(bits(&mask) == expected, "{kind}, {name}");
+            let matches = expected.iter().filter(|holds| **holds).count();
+            assert!(matches > 0, "{name}");
+            for query in queries.iter() {
+                let params = SearchParams::new(30, 100).version(version).mask(mask.clone());
+                let hits = index.search(query, params).unwrap();
+                assert_eq!(hits.len(), matches.min(30), "{kind}, {name}");
+                for hit in hits {
+                    assert_eq!(hit.row_id, numbers[hit.id as usize] as u64, "{kind}, {name}: {hit:?}");
+                    assert!(holds(hit.row_id as i64), "{kind}, {name}: {hit:?}");
+                }
+            }
+        }
+    }
+}
+
+/// Batches in any order, ids without columns, versions before and after.
+#[test]
+fn a_mask_is_as_long_as_the_version() {
+    let index = FlatIndex::try_new(DIM, DistanceType::L2).unwrap();
+    let metadata = Metadata::new(DistanceType::L2);
+    let rows = uniform(100, DIM, 4);
+    let mut batches = Vec::new();
+    let mut versions = vec![index.version()];
+    for (start, vectors) in rows.batches(20) {
+        let ids = index.append(&vectors, start).unwrap();
+        batches.push((ids, columns(start as i64, 20), vectors));
+        versions.push(index.version());
+    }
+    for version in &versions {
+        assert_eq!(bits(&metadata.mask(*version, at_least(0)).unwrap()), vec![false; version.vectors()]);
+    }
+    let mut known = [false; 100];
+    for number in [3, 0, 4, 1] {
+        let (ids, columns, vectors) = &batches[number];
+        metadata.append(ids.clone(), columns, vectors).unwrap();
+        known[number * 20..(number + 1) * 20].fill(true);
+        for version in &versions {
+            let expected: Vec<bool> = (0..version.vectors()).map(|id| known[id] && id >= 33).collect();
+            let mask = metadata.mask(*version, at_least(33)).unwrap();
+            assert_eq!(bits(&mask), expected, "batch {number}, {version:?}");
+            let params = SearchParams::top(100).version(*version).mask(mask);
+            let hits = index.search(rows.row(0), params).unwrap();
+            assert_eq!(hits.len(), expected.iter().filter(|bit| **bit).count());
+        }
+    }
+    assert_eq!(metadata.len(), 80);
+}
+
+#[test]
+fn an_updated_row_has_the_columns_of_its_batch() {
+    let index = HnswIndex::try_new(DIM, DistanceType::L2, BuildParams::default()).unwrap();
+    let metadata = Metadata::new(DistanceType::L2);
+    let rows = uniform(60, DIM, 5);
+    let (old, new) = (rows.part(0..50).array(), rows.part(50..60).array());
+    metadata.append(index.append(&old, 0).unwrap(), &columns(0, 50), &old).unwrap();
+    let before = index.version();
+    // Rows 20 to 29 come again, with numbers from 1,000 on.
+    metadata.append(index.upsert(&new, 20).unwrap(), &columns(1_000, 10), &new).unwrap();
+    let row_ids = |version, low| {
+        let mask = metadata.mask(version, at_least(low)).unwrap();
+        let params = SearchParams::top(100).version(version).mask(mask);
+        let mut found: Vec<u64> =
+            index.search(rows.row(0), params).unwrap().iter().map(|r| r.row_id).collect();
+        found.sort_unstable();
+        found
+    };
+    assert_eq!(row_ids(before, 25), (25..50).collect::<Vec<_>>());
+    assert_eq!(row_ids(before, 1_000), []);
+    assert_eq!(row_ids(index.version(), 1_005), (25..30).collect::<Vec<_>>());
+    assert_eq!(row_ids(index.version(), 25), (20..50).collect::<Vec<_>>());
+}
+
+#[test]
+fn compacted_columns_follow_their_rows() {
+    let rows = uniform(200, DIM, 6);
+    let mut rng = StdRng::seed_from_u64(7);
+    let index = FlatIndex::try_new(DIM, DistanceType::Cosine).unwrap();
+    let metadata = Metadata::new(DistanceType::Cosine);
+    for (start, array) in rows.batches(40) {
+        let (vectors, _) = with_unusable(&rows.part(start as usize..start as usize + 40), &mut rng);
+        // The second batch has no columns.
+        let vectors = if start == 40 { array } else { vectors };
+        let ids = index.append(&vectors, start).unwrap();
+        if start != 40 {
+            metadata.append(ids, &columns(start as i64, 40), &vectors).unwrap();
+        }
+    }
+    for row_id in (0..200).filter(|row_id| row_id % 3 == 0 || (120..160).contains(row_id)) {
+        if index.contains(row_id) {
+            index.delete(row_id).unwrap();
+        }
+    }
+    let live = index.live_ids(index.version());
+    let (compacted, columns) = (index.compact(), metadata.compacted(&live));
+    let version = compacted.version();
+    assert_eq!(version.vectors(), live.count_set_bits());
+    let mask = columns.mask(version, |batch| lt(&batch["n"], &Int64Array::new_scalar(170))).unwrap();
+    let snapshot = compacted.snapshot();
+    let numbers: Vec<u64> = (0..snapshot.len() as u32).map(|id| snapshot.row_id(id)).collect();
+    let expected: Vec<bool> = numbers.iter().map(|n| *n < 170 && !(40..80).contains(n)).collect();
+    assert_eq!(bits(&mask), expected);
+    assert!(expected.contains(&true) && columns.len() < numbers.len());
+
+    // New rows go on from there.
+    let more = uniform(10, DIM, 8).array();
+    columns
+        .append(compacted.append(&more, 1_000).unwrap(), &super::metadata::columns(1_000, 10), &more)
+        .unwrap();
+    let mask = columns.mask(compacted.version(), at_least(1_000)).unwrap();
+    let set: Vec<bool> = (0..numbers.len() + 10).map(|id| id >= numbers.len()).collect();
+    assert_eq!(bits(&mask), set);
+    let none = metadata.compacted(&BooleanBuffer::new_unset(live.len()));
+    assert_eq!((none.len(), none.is_empty()), (0, true));
+}
+
+#[test]
+fn what_does_not_fit_is_refused() {
+    let rows = uniform(10, DIM, 9);
+    let metadata = Metadata::new(DistanceType::L2);
+    let says = |outcome: Result<(), Error>, part: &str| {
+        let error = outcome.err().unwrap_or_else(|| panic!("accepted: {part}"));
+        assert!(matches!(error, Error::InvalidBatch { kind: "metadata", .. }), "{error:?}");
+        assert!(error.to_string().contains(part), "{error}, not {part:?}");
+    };
+    let vectors = rows.array();
+    metadata.append(5..15, &columns(0, 10), &vectors).unwrap();
+    says(metadata.append(15..24, &columns(0, 9), &vectors), "9 rows for 10 vectors");
+    says(metadata.append(15..24, &columns(0, 10), &vectors), "10 usable vectors for 9 vector ids");
+    says(metadata.append(15..26, &columns(0, 10), &vectors), "10 usable vectors for 11 vector ids");
+    let numbers: ArrayRef = Arc::new(Int64Array::from_iter_values(0..10));
+    let others = RecordBatch::try_from_iter([("m", numbers)]).unwrap();
+    says(metadata.append(15..25, &others, &vectors), r#"columns ["m"] after columns ["n", "word"]"#);
+    for ids in [5..15, 14..24, 0..10, 6..16] {
+        let part = format!("ids {}..{}", ids.start, ids.end);
+        says(metadata.append(ids, &columns(0, 10), &vectors), &part);
+    }
+    // What has no columns of its own takes no place.
+    metadata.append(7..7, &columns(0, 0), &rows.part(0..0).array()).unwrap();
+    let array = Int64Array::from_iter_values(0..10);
+    let not_vectors = list(Float32Array::from(vec![f32::NAN; 80]), DIM, "item", true, None);
+    metadata
+        .append(
+            20..20,
+            &RecordBatch::try_from_iter([("n", Arc::new(array) as ArrayRef)]).unwrap(),
+            &not_vectors,
+        )
+        .unwrap();
+    assert_eq!(metadata.len(), 10);
+
+    let index = FlatIndex::try_new(DIM, DistanceType::L2).unwrap();
+    index.append(&uniform(20, DIM, 10).array(), UInt64Array::from_iter_values(0..20)).unwrap();
+    let version = index.version();
+    says(metadata.mask(version, |_| Ok(BooleanArray::from(vec![true; 3]))).map(drop), "3 values for 10 rows");
+    let failed = metadata.mask(version, |_| Err(ArrowError::ComputeError("as this test wants".into())));
+    let error = failed.unwrap_err();
+    assert!(matches!(error, Error::Arrow(ArrowError::ComputeError(_))), "{error:?}");
+    assert_eq!(bits(&metadata.mask(version, at_least(9)).unwrap()).iter().position(|bit| *bit), Some(14));
+}

@@ -1,0 +1,282 @@
+//! A frozen index, which scans columns and leaves rows out early, answers as one that compares every row: the same
+//! rows, distances to the bit, ties in the same order.
+
+use std::thread;
+
+use arrow_array::types::Float64Type;
+use arrow_array::{FixedSizeListArray, UInt64Array};
+use arrow_buffer::BooleanBuffer;
+use pennon::{
+    BuildParams, DistanceType, ElementType, FlatIndex, HnswIndex, PreparedQuery, RowMask, SearchParams,
+};
+use rand::rngs::StdRng;
+use rand::seq::SliceRandom;
+use rand::{Rng, SeedableRng};
+use roaring::RoaringTreemap;
+
+use crate::data::{METRICS, Rows, Shape, assert_sorted, clustered, in_pool, uniform};
+
+fn flat(rows: &Rows, distance_type: DistanceType) -> FlatIndex {
+    let index = FlatIndex::try_new(rows.dim, distance_type).unwrap();
+    index.append_unique(&rows.array(), 0).unwrap();
+    index
+}
+
+/// One index twice, once frozen, of which at least `least` rows are laid out.
+fn pair(rows: &Rows, distance_type: DistanceType, least: usize) -> (FlatIndex, FlatIndex) {
+    let (plain, frozen) = (flat(rows, distance_type), flat(rows, distance_type));
+    let vectors = frozen.version().vectors();
+    assert_eq!(frozen.freeze(), vectors / 64 * 64);
+    assert!(vectors >= least, "{vectors} rows");
+    (plain, frozen)
+}
+
+fn assert_same(plain: &FlatIndex, frozen: &FlatIndex, query: &[f32], params: &SearchParams, case: &str) {
+    let (expected, of_plain) = plain.search_with_stats(query, params.clone()).unwrap();
+    let (found, of_frozen) = frozen.search_with_stats(query, params.clone()).unwrap();
+    assert_sorted(&found, case);
+    assert!(found == expected, "{case}, {params:?}: {found:?}, not {expected:?}");
+    assert_eq!(of_frozen, of_plain, "{case}");
+}
+
+#[test]
+fn every_dimension_and_odd_sizes() {
+    let sizes = [1, 63, 64, 65, 127, 128, 200, 333, 1_025];
+    for dim in 1..=130 {
+        let n = sizes[dim % sizes.len()].max(if dim % 3 == 0 { 700 } else { 1 });
+        for (number, distance_type) in METRICS.into_iter().enumerate() {
+            let shape = Shape::ALL[(dim + number) % Shape::ALL.len()];
+            let mut rows = shape.rows(n, dim, dim as u64);
+            // A few rows twice: ties between blocks.
+            let twice = rows.part(0..n.min(9)).values;
+            rows.values.extend(twice);
+            let (plain, frozen) = pair(&rows, distance_type, n / 2);
+            let elsewhere = uniform(2, dim, 1_000 + dim as u64);
+            let last = rows.part(n - 1..n);
+            for (at, query) in elsewhere.iter().chain(last.iter()).enumerate() {
+                if query.iter().all(|&x| x == 0.0) {
+                    continue;
+                }
+                for k in [1, 10, 64, n + 20] {
+                    let case = format!("{n} x {dim}, {shape:?}, {distance_type}, query {at}, k = {k}");
+                    assert_same(&plain, &frozen, query, &SearchParams::top(k), &case);
+                }
+            }
+        }
+    }
+}
+
+/// The exact search of the graph's index is the same scan.
+#[test]
+fn as_search_exact_says() {
+    for (distance_type, dim) in METRICS.into_iter().zip([16, 100, 33]) {
+        for shape in [Shape::Grid, Shape::Clustered, Shape::Copies] {
+            let mut rows = shape.rows(1_500, dim, 5);
+            rows.values.iter_mut().for_each(|x| *x += 0.5);
+            let graph = HnswIndex::try_new(dim, distance_type, BuildParams::default().ef_construction(20));
+            let graph = graph.unwrap();
+            graph.append_unique(&rows.array(), 0).unwrap();
+            let (_, frozen) = pair(&rows, distance_type, 1_500);
+            for query in uniform(10, dim, 6).iter().chain([rows.row(0), rows.row(1_499)]) {
+                for k in [1, 10, 300] {
+                    let expected = graph.search_exact(query, SearchParams::top(k)).unwrap();
+                    let found = frozen.search(query, SearchParams::top(k)).unwrap();
+                    assert_eq!(found, expected, "{shape:?}, {distance_type}, k = {k}");
+                }
+            }
+        }
+    }
+}
+
+/// Magnitudes at which squares underflow or overflow, alone and mixed.
+#[test]
+fn extreme_magnitudes() {
+    for distance_type in METRICS {
+        for dim in [3, 8, 40] {
+            for (low, high) in
+                [(-45, -40), (-24, -20), (-20, -18), (17, 18), (18, 19), (30, 38), (-30, 30), (-3, 3)]
+            {
+                let mut rng = StdRng::seed_from_u64(7);
+                let mut value = || {
+                    let exponent = rng.random_range(low as f32..high as f32);
+                    let sign = if rng.random_range(0..2) == 0 { 1.0 } else { -1.0 };
+                    sign * 10.0_f32.powf(exponent)
+                };
+                let rows = Rows { dim, values: (0..300 * dim).map(|_| value()).collect() };
+                let queries = Rows { dim, values: (0..6 * dim).map(|_| value()).collect() };
+                let (plain, frozen) = pair(&rows, distance_type, 0);
+                for query in queries.iter().chain([rows.row(17)]) {
+                    if query.iter().all(|&x| x == 0.0) {
+                        continue;
+                    }
+                    for k in [1, 10, 299] {
+                        let case = format!("{distance_type}, dim {dim}, 1e{low}..1e{high}, k = {k}");
+                        assert_same(&plain, &frozen, query, &SearchParams::top(k), &case);
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn filters_deletes_versions_and_ranges() {
+    const N: usize = 3_000;
+    for distance_type in METRICS {
+        let all = clustered(N + 500, 24, 64, 8).0;
+        let queries = clustered(4, 24, 64, 9).0;
+        let mut rng = StdRng::seed_from_u64(10);
+        let mut row_ids: Vec<u64> = (0..N as u64).collect();
+        row_ids.shuffle(&mut rng);
+        let (plain, frozen) = pair(&all.part(0..0), distance_type, 0);
+        let indexes = [&plain, &frozen];
+        for index in indexes {
+            index.append(&all.part(0..N).array(), UInt64Array::from(row_ids.clone())).unwrap();
+            (0..N as u64).step_by(5).for_each(|row_id| index.delete(row_id).unwrap());
+        }
+        assert_eq!(frozen.freeze(), N / 64 * 64);
+        let version = frozen.version();
+        for index in indexes {
+            // The last rows are not laid out.
+            index.upsert(&all.part(N..N + 500).array(), 0).unwrap();
+            (0..N as u64).step_by(7).for_each(|row_id| drop(index.delete(row_id)));
+        }
+        for percent in [100, 60, 20, 3, 0] {
+            let chosen: Vec<bool> = (0..N).map(|_| rng.random_range(0..100) < percent).collect();
+            let members: RoaringTreemap = (0..N as u64).filter(|&row_id| chosen[row_id as usize]).collect();
+            for version in [Some(version), None] {
+                let vectors = version.unwrap_or(frozen.version()).vectors();
+                let bits: BooleanBuffer = (0..vectors).map(|id| chosen[id % N]).collect();
+                let asked = members.clone();
+                for mask in [
+                    RowMask::from(bits),
+                    RowMask::from(members.clone()),
+                    RowMask::predicate(move |row_id| asked.contains(row_id)),
+                ] {
+                    for (query, highest) in queries.iter().zip([u64::MAX, 2_500, 100, N as u64]) {
+                        for k in [1, 10, usize::MAX] {
+                            let mut params = SearchParams::top(k).mask(mask.clone()).max_row_id(highest);
+                            params.version = version;
+                            let case = format!("{distance_type}, {percent} %");
+                            assert_same(&plain, &frozen, query, &params, &case);
+                            let near = plain.search(query, params.clone()).unwrap();
+                            let Some(hit) = near.get(near.len() / 2) else { continue };
+                            for (lower, upper) in [
+                                (f32::NEG_INFINITY, hit.distance),
+                                (hit.distance, f32::INFINITY),
+                                (0.0, 0.0),
+                                (-5.0, -1.0),
+                            ] {
+                                let params = params.clone().distance_range(lower, upper);
+                                assert_same(&plain, &frozen, query, &params, &case);
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        assert_eq!((frozen.len(), frozen.tombstones()), (plain.len(), plain.tombstones()));
+        let (plain, frozen) = (plain.compact(), frozen.compact());
+        assert_eq!(frozen.freeze(), frozen.len() / 64 * 64);
+        for query in queries.iter() {
+            assert_same(&plain, &frozen, query, &SearchParams::top(100), "compacted");
+        }
+    }
+}
+
+/// More rows than one job has.
+#[test]
+fn many_rows_on_many_threads() {
+    for distance_type in METRICS {
+        let rows = clustered(50_003, 10, 64, 11).0;
+        let queries = clustered(40, 10, 64, 12).0;
+        let (plain, frozen) = pair(&rows, distance_type, 50_003);
+        for threads in [1, 3] {
+            in_pool(threads, || {
+                for query in queries.iter() {
+                    for k in [1, 10, 1_000] {
+                        let case = format!("{distance_type}, k = {k}, {threads} threads");
+                        assert_same(&plain, &frozen, query, &SearchParams::top(k), &case);
+                    }
+                }
+                let params = SearchParams::top(10);
+                let batches =
+                    [&plain, &frozen].map(|i| i.search_batch(&queries.array(), params.clone()).unwrap());
+                assert!(batches[0] == batches[1], "{distance_type}, {threads} threads: batches differ");
+            });
+        }
+    }
+}
+
+#[test]
+fn what_is_laid_out() {
+    let rows = uniform(200, 6, 13);
+    let index = flat(&rows.part(0..63), DistanceType::L2);
+    let before = index.resident_bytes();
+    assert_eq!((index.freeze(), index.resident_bytes()), (0, before));
+    for (end, laid_out) in [(64, 64), (65, 64), (127, 64), (128, 128), (200, 192)] {
+        let vectors = index.version().vectors();
+        index.append(&rows.part(vectors..end).array(), vectors as u64).unwrap();
+        assert_eq!((index.freeze(), index.freeze()), (laid_out, laid_out));
+        let grown = index.resident_bytes() - before;
+        assert!(grown >= laid_out * 6 * 4, "{grown} bytes more for {laid_out} rows");
+        assert_eq!(index.stats().bytes.total(), index.resident_bytes());
+    }
+
+    let l1 = flat(&rows, DistanceType::L1);
+    assert_eq!((l1.freeze(), l1.search(rows.row(9), SearchParams::top(1)).unwrap()[0].id), (0, 9));
+    let doubles = FlatIndex::try_with_elements(ElementType::Float64, 2, DistanceType::L2).unwrap();
+    let points = (0..100).map(|x| Some([Some(f64::from(x)), Some(1.0)]));
+    let points = FixedSizeListArray::from_iter_primitive::<Float64Type, _, _>(points, 2);
+    doubles.append(&points, 0).unwrap();
+    assert_eq!(
+        (doubles.freeze(), doubles.search(&[40.2, 1.0], SearchParams::top(1)).unwrap()[0].id),
+        (0, 40)
+    );
+}
+
+/// Rows arrive and are laid out while others search: an answer is that of its version.
+#[test]
+fn freezing_beside_writers_and_readers() {
+    const N: usize = 6_000;
+    let rows = uniform(N, 8, 14);
+    let index = FlatIndex::try_new(8, DistanceType::L2).unwrap();
+    let searches = thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            for (start, array) in rows.batches(37) {
+                index.append(&array, start).unwrap();
+                index.freeze();
+            }
+        });
+        let freezer = scope.spawn(|| {
+            for _ in 0..2_000 {
+                index.freeze();
+                thread::yield_now();
+            }
+        });
+        let mut searches = 0;
+        loop {
+            let last = writer.is_finished();
+            let version = index.version();
+            let query = rows.row(searches * 31 % N);
+            let prepared = PreparedQuery::new(query, DistanceType::L2);
+            let mut expected: Vec<(f32, u32)> = (0..version.vectors() as u32)
+                .map(|id| (prepared.distance(rows.row(id as usize)), id))
+                .collect();
+            expected.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+            expected.truncate(10);
+            let found = index.search(query, SearchParams::top(10).version(version)).unwrap();
+            let found: Vec<(f32, u32)> = found.iter().map(|hit| (hit.distance, hit.id)).collect();
+            assert_eq!(found, expected, "{version:?}");
+            searches += 1;
+            if last {
+                break;
+            }
+        }
+        writer.join().unwrap();
+        freezer.join().unwrap();
+        searches
+    });
+    println!("{searches} searches while {N} rows arrived and were laid out");
+    assert_eq!((index.len(), index.freeze()), (N, N / 64 * 64));
+}
