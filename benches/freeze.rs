@@ -7,13 +7,10 @@
 
 mod support;
 
-#[path = "support/fbin.rs"]
-mod fbin;
-
 use std::time::Instant;
 
 use arrow_array::FixedSizeListArray;
-use fbin::{Data, Result, median};
+use support::measured::{Data, Result, median};
 use pennon::{BuildParams, HnswIndex, Reorder, SearchParams};
 
 const K: usize = 10;

@@ -6,13 +6,10 @@
 
 mod support;
 
-#[path = "support/fbin.rs"]
-mod fbin;
-
 use std::collections::HashSet;
 use std::time::Instant;
 
-use fbin::{Data, Result};
+use support::measured::{Data, Result};
 use pennon::{BuildParams, HnswIndex, PruneStrategy, SearchParams, Selection};
 
 const K: usize = 10;

@@ -272,9 +272,11 @@ impl FlatIndex {
     /// # Errors
     /// As [`VectorStoreSnapshot::to_record_batch`].
     pub fn to_lance_batch(&self) -> Result<RecordBatch> {
-        if self.tombstones() > 0 {
+        self.table.store.view().check_lance()?;
+        let version = self.version();
+        if version.deletes() > 0 {
             return self.compact().to_lance_batch();
         }
-        self.snapshot().to_record_batch()
+        self.table.store.snapshot().prefix(version.vectors()).to_record_batch()
     }
 }

@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use arrow_array::{Array, BooleanArray, FixedSizeListArray, RecordBatch};
 use arrow_buffer::{BooleanBuffer, BooleanBufferBuilder};
-use arrow_schema::ArrowError;
+use arrow_schema::{ArrowError, DataType};
 
 use crate::distance::DistanceType;
 use crate::error::{Error, Result};
@@ -77,7 +77,7 @@ impl Metadata {
     /// [`Error::InvalidBatch`] if
     /// - the batch does not have one row for each of `vectors`,
     /// - `vectors` does not have one usable row for each of `ids`,
-    /// - its columns are others than those of the batches before,
+    /// - its columns have other names or types than those of the batches before,
     /// - some of the ids have columns already.
     pub fn append(&self, ids: Range<u32>, batch: &RecordBatch, vectors: &FixedSizeListArray) -> Result<()> {
         let rows = batch.num_rows();
@@ -97,7 +97,7 @@ impl Metadata {
         }
         let mut parts = self.parts.write().unwrap_or_else(PoisonError::into_inner);
         if let Some(first) = parts.first()
-            && first.batch.schema_ref().fields() != batch.schema_ref().fields()
+            && !columns(&first.batch).eq(columns(batch))
         {
             let (before, now) = (names(&first.batch), names(batch));
             return invalid(format!("columns {now:?} after columns {before:?}, or of other types"));
@@ -197,8 +197,12 @@ impl Metadata {
     }
 }
 
+fn columns(batch: &RecordBatch) -> impl Iterator<Item = (&str, &DataType)> {
+    batch.schema_ref().fields().iter().map(|field| (field.name().as_str(), field.data_type()))
+}
+
 fn names(batch: &RecordBatch) -> Vec<&str> {
-    batch.schema_ref().fields().iter().map(|field| field.name().as_str()).collect()
+    columns(batch).map(|(name, _)| name).collect()
 }
 
 fn invalid<T>(problem: String) -> Result<T> {

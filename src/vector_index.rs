@@ -16,8 +16,9 @@ use crate::version::IndexVersion;
 /// An index of vectors whose rows change, behind one object: `Box<dyn VectorIndex>`.
 ///
 /// [`HnswIndex`] finds nearly all of the nearest rows in little time, [`FlatIndex`] all of them in the time of a scan.
-/// Either makes all of its changes under its own locks: share it in an `Arc`. What differs between the two is the
-/// recall, the cost and [`flush`](Self::flush). What only one of them can do is said on its own type.
+/// All methods take `&self`: share it in an `Arc`. What differs between the two is the recall, the cost and
+/// [`flush`](Self::flush); and a graph that is mapped from its files refuses changes
+/// ([`Error::ReadOnly`](crate::Error::ReadOnly)). What only one of them can do is said on its own type.
 pub trait VectorIndex: Send + Sync {
     /// Appends a batch of vectors, and returns the vector ids of the usable rows; see [`HnswIndex::append`].
     ///
@@ -97,7 +98,6 @@ pub trait VectorIndex: Send + Sync {
 
 /// What [`VectorIndex::flush`] gives.
 #[derive(Clone, Debug)]
-#[non_exhaustive]
 pub struct Flushed {
     /// Lance's flat storage: `_rowid` and `flat`, with the metric in the schema metadata.
     /// [`FlatIndex::from_lance_batch`] reads it.

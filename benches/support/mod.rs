@@ -2,6 +2,7 @@
 #![allow(dead_code, clippy::unwrap_used)]
 
 pub mod fbin;
+pub mod measured;
 
 use std::sync::Arc;
 

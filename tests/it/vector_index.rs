@@ -352,7 +352,7 @@ fn a_flush_is_the_live_rows_and_changes_nothing() {
                 index.delete(row_id).unwrap();
                 model.delete(row_id);
             }
-            let Flushed { vectors, graph, .. } = index.flush().unwrap();
+            let Flushed { vectors, graph } = index.flush().unwrap();
             assert_eq!((vectors.num_rows(), graph.is_some()), (225, kind == "graph"), "{kind}");
             model.check(&*index, &queries, kind);
 

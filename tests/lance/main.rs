@@ -12,6 +12,7 @@ mod probe;
 mod determinism;
 mod elements;
 mod export;
+mod fixtures;
 mod freeze;
 mod fuzz;
 mod import;
