@@ -10,8 +10,8 @@ mod support;
 use std::time::Instant;
 
 use arrow_array::FixedSizeListArray;
-use support::measured::{Data, Result, median};
 use pennon::{BuildParams, HnswIndex, Reorder, SearchParams};
+use support::measured::{Data, Result, median};
 
 const K: usize = 10;
 const EFS: [usize; 4] = [16, 64, 128, 256];

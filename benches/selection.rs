@@ -9,8 +9,8 @@ mod support;
 use std::collections::HashSet;
 use std::time::Instant;
 
-use support::measured::{Data, Result};
 use pennon::{BuildParams, HnswIndex, PruneStrategy, SearchParams, Selection};
+use support::measured::{Data, Result};
 
 const K: usize = 10;
 const EF: usize = 64;

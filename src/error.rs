@@ -185,10 +185,10 @@ pub enum Error {
         actual: String,
     },
 
-    /// A batch to import is malformed.
+    /// A batch is malformed, or not of the rows that it is given for.
     #[error("not a valid {kind} batch: {problem}")]
     InvalidBatch {
-        /// `lance:hnsw` (the graph) or `flat` (the vectors).
+        /// `lance:hnsw` (the graph), `flat` (the vectors) or `metadata` (other columns).
         kind: &'static str,
         /// What is wrong with it.
         problem: String,

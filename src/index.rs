@@ -7,21 +7,21 @@ mod freeze;
 mod stats;
 mod write;
 
+pub(crate) use batch::search_batch;
 pub(crate) use checkpoint::Checkpoint;
 
-use std::sync::{Arc, Mutex};
-
 use arrow_array::{Array, RecordBatch};
+use arrow_buffer::BooleanBuffer;
 
 use crate::distance::DistanceType;
 use crate::error::{Error, Result};
 use crate::graph::{Cursor, GraphHealth, HnswGraph, SearchResult, SearchStats};
 use crate::lance::Storage;
 use crate::params::{BuildParams, SearchParams};
-use crate::rows::Rows;
 use crate::source::VectorSource;
 use crate::store::{ArrowFixedSizeListVectorStore, ElementType, RowIds, SkippedRows, VectorStoreSnapshot};
-use crate::version::{IndexVersion, Versions};
+use crate::table::Table;
+use crate::version::IndexVersion;
 pub use stats::{IndexStats, ResidentBytes};
 
 /// An index over Arrow vectors that is searchable while rows arrive, change and go.
@@ -34,13 +34,8 @@ pub use stats::{IndexStats, ResidentBytes};
 /// replaced the old one or the new one, never both or neither. Searches wait for nobody. Appends and updates wait for
 /// each other; a delete waits for neither, but for the moment in which another change is made visible.
 pub struct HnswIndex {
-    store: Arc<ArrowFixedSizeListVectorStore>,
+    table: Table,
     graph: HnswGraph,
-    versions: Versions,
-    /// Where rows are; whoever holds it may publish a version.
-    rows: Mutex<Rows>,
-    /// Ids are given out and linked in one order.
-    appending: Mutex<()>,
     /// Whether it is mapped from files.
     read_only: bool,
     /// Bytes of the files that it was loaded from, as far as they are on the heap.
@@ -73,17 +68,7 @@ impl HnswIndex {
     }
 
     fn of(store: ArrowFixedSizeListVectorStore, graph: HnswGraph) -> Self {
-        let versions = Versions::new();
-        versions.publish(IndexVersion::new(store.committed_len() as u32, 0));
-        Self {
-            store: Arc::new(store),
-            graph,
-            versions,
-            rows: Mutex::new(Rows::new()),
-            appending: Mutex::new(()),
-            read_only: false,
-            loaded_bytes: 0,
-        }
+        Self { table: Table::new(store), graph, read_only: false, loaded_bytes: 0 }
     }
 
     /// The nearest `params.k` rows, nearest first, ties by id: exactly `min(k, n)` of the `n` rows that are alive
@@ -105,7 +90,7 @@ impl HnswIndex {
         params: SearchParams,
     ) -> Result<(Vec<SearchResult>, SearchStats)> {
         let version = self.version_of(&params);
-        let dead = Some((&self.versions, version));
+        let dead = Some((&self.table.versions, version));
         self.graph.search_version(query, &params, &self.view(version), dead)
     }
 
@@ -117,7 +102,7 @@ impl HnswIndex {
     /// As [`search`](Self::search).
     pub fn search_exact(&self, query: &[f32], params: SearchParams) -> Result<Vec<SearchResult>> {
         let version = self.version_of(&params);
-        let dead = Some((&self.versions, version));
+        let dead = Some((&self.table.versions, version));
         self.graph.search_exact(query, &params, &self.view(version), dead)
     }
 
@@ -127,24 +112,28 @@ impl HnswIndex {
     /// As [`search`](Self::search).
     pub fn cursor(&self, query: &[f32], params: SearchParams) -> Result<SearchCursor<'_>> {
         let version = self.version_of(&params);
-        let dead = Some((&self.versions, version));
+        let dead = Some((&self.table.versions, version));
         Ok(SearchCursor(Cursor::try_new(&self.graph, query, params, self.view(version), dead)?))
     }
 
     fn version_of(&self, params: &SearchParams) -> IndexVersion {
-        let now = self.version();
-        params.version.map_or(now, |version| version.at_most(now))
+        self.table.version_of(params)
     }
 
     /// The vectors of a version.
     fn view(&self, version: IndexVersion) -> VectorStoreSnapshot<&ArrowFixedSizeListVectorStore> {
-        self.store.view().prefix(version.vectors())
+        self.table.view(version)
     }
 
     /// What a search that starts now sees. Searches of it later see the same:
     /// [`SearchParams::version`].
     pub fn version(&self) -> IndexVersion {
-        self.versions.current()
+        self.table.version()
+    }
+
+    /// One bit for each vector id of a version: whether its row is alive.
+    pub fn live_ids(&self, version: IndexVersion) -> BooleanBuffer {
+        self.table.live_ids(version)
     }
 
     /// Rows that are alive.
@@ -164,17 +153,17 @@ impl HnswIndex {
 
     /// Elements per vector.
     pub fn dim(&self) -> usize {
-        self.store.dim()
+        self.table.store.dim()
     }
 
     /// The metric.
     pub fn distance_type(&self) -> DistanceType {
-        self.store.distance_type()
+        self.table.store.distance_type()
     }
 
     /// The elements of the vectors.
     pub fn element_type(&self) -> ElementType {
-        self.store.element_type()
+        self.table.store.element_type()
     }
 
     /// The parameters of the build.
@@ -184,7 +173,7 @@ impl HnswIndex {
 
     /// Rows that were appended without a usable vector, and why.
     pub fn skipped(&self) -> SkippedRows {
-        self.store.skipped()
+        self.table.store.skipped()
     }
 
     /// The shape of the graph, dead rows included.
@@ -206,7 +195,7 @@ impl HnswIndex {
 
     /// The vectors by id, those of dead rows too.
     pub fn snapshot(&self) -> VectorStoreSnapshot {
-        self.store.snapshot().prefix(self.version().vectors())
+        self.table.snapshot()
     }
 
     /// The graph as a `lance:hnsw` batch and the vectors as Lance's flat storage batch, of the same rows: those
@@ -216,11 +205,11 @@ impl HnswIndex {
     /// As [`HnswGraph::to_lance_hnsw_batch`] and [`VectorStoreSnapshot::to_record_batch`].
     pub fn to_lance_batches(&self) -> Result<(RecordBatch, RecordBatch)> {
         let version = self.version();
-        self.store.view().check_lance()?;
+        self.table.store.view().check_lance()?;
         if version.deletes() > 0 {
             return self.compact()?.to_lance_batches();
         }
-        let vectors = self.store.snapshot().prefix(version.vectors());
+        let vectors = self.table.store.snapshot().prefix(version.vectors());
         let graph = self.graph.to_lance_hnsw_batch(Some(VectorSource::len(&vectors)))?;
         Ok((graph, vectors.to_record_batch()?))
     }

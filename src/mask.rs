@@ -30,6 +30,14 @@ impl RowMask {
     }
 }
 
+/// The bits of an array. Null counts as false.
+pub(crate) fn bits_of(array: &BooleanArray) -> BooleanBuffer {
+    match array.nulls() {
+        Some(valid) => array.values() & valid.inner(),
+        None => array.values().clone(),
+    }
+}
+
 impl From<BooleanBuffer> for RowMask {
     fn from(bits: BooleanBuffer) -> Self {
         Self::Ids(bits)
@@ -39,10 +47,7 @@ impl From<BooleanBuffer> for RowMask {
 /// Null counts as false.
 impl From<&BooleanArray> for RowMask {
     fn from(array: &BooleanArray) -> Self {
-        match array.nulls() {
-            Some(valid) => Self::Ids(array.values() & valid.inner()),
-            None => Self::Ids(array.values().clone()),
-        }
+        Self::Ids(bits_of(array))
     }
 }
 

@@ -429,6 +429,29 @@ fn admit_to<T: Stored>(
     admit::admit(vectors, values.nulls(), T::values(values).unwrap_or(&[]), distance_type)
 }
 
+/// The rows of an array that get an id under a metric: first position and length of each run.
+pub(crate) fn usable_rows(
+    vectors: &FixedSizeListArray,
+    distance_type: DistanceType,
+) -> Result<Vec<(u32, u32)>> {
+    fn runs<T: Stored>(vectors: &FixedSizeListArray, distance_type: DistanceType) -> Vec<(u32, u32)> {
+        let values = vectors.values();
+        admit::admit(vectors, values.nulls(), T::values(values).unwrap_or(&[]), distance_type).runs
+    }
+    let (element_type, dim) = ElementType::of_vectors(vectors.data_type())?;
+    if dim == 0 {
+        return Ok(Vec::new());
+    }
+    Ok(match element_type {
+        ElementType::Float16 => runs::<f16>(vectors, distance_type),
+        ElementType::BFloat16 => runs::<[u8; 2]>(vectors, distance_type),
+        ElementType::Float32 => runs::<f32>(vectors, distance_type),
+        ElementType::Float64 => runs::<f64>(vectors, distance_type),
+        ElementType::Int8 => runs::<i8>(vectors, distance_type),
+        ElementType::UInt8 => runs::<u8>(vectors, distance_type),
+    })
+}
+
 /// Scores rows in the order given, the first of them while the next are fetched.
 #[inline(always)]
 fn gather<T: Stored>(

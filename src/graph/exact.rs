@@ -1,14 +1,17 @@
-//! Exact search: every row that qualifies is compared with the query.
+//! Exact search: every row that qualifies is compared with the query, or told to be too far without.
 
 use std::collections::BinaryHeap;
 use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rayon::prelude::*;
 
 use super::HnswGraph;
-use super::key::key;
+use super::effort::Effort;
+use super::key::{distance, key};
+use super::plan::{SearchPlan, SearchStats};
 use super::scope::Scope;
-use super::search::{SearchResult, key_range, results};
+use super::search::{SearchResult, check_query, key_range, results};
 use super::walk::{SCAN_TESTS, keep_nearest};
 use crate::distance::PreparedQuery;
 use crate::error::Result;
@@ -20,6 +23,18 @@ use crate::version::{IndexVersion, Versions};
 const BLOCK: usize = 256;
 /// Rows of one job: enough that handing it out does not show.
 const JOB: u32 = 16 << 10;
+/// Rows that a sieve looks at together.
+pub(crate) const GROUP: usize = 64;
+/// Groups of the rows that are tested between two looks at the limits.
+const GROUPS: usize = SCAN_TESTS as usize / GROUP;
+const _: () = assert!(GROUPS * GROUP == SCAN_TESTS as usize && JOB.is_multiple_of(SCAN_TESTS));
+
+/// Tells which rows are too far, for less than their distances cost.
+pub(crate) trait Sieve: Sync {
+    /// Of the rows from `first` on, a multiple of [`GROUP`], which are a bit each of `admitted`: those whose distance
+    /// may be up to `bound`. A row that is left out is farther for certain.
+    fn sift(&self, first: u32, admitted: u64, bound: f32) -> u64;
+}
 
 impl HnswGraph {
     /// The nearest `params.k` rows of all that qualify. On rayon's current pool if there are many.
@@ -31,65 +46,172 @@ impl HnswGraph {
         dead: Option<(&Versions, IndexVersion)>,
     ) -> Result<Vec<SearchResult>> {
         let (_, scope) = self.view_of(query, params, source, dead)?;
-        let range = key_range(params)?;
-        let query = PreparedQuery::new(query, source.distance_type());
-        let k = params.k.min(scope.visible() as usize);
-        if k == 0 {
-            return Ok(Vec::new());
-        }
-        let end = scope.visible();
-        let nearest = |ids: Range<u32>| nearest(ids, &scope, k, range.as_ref(), &query, source, params);
-        let mut keys = if end <= JOB || params.max_distances.is_some() {
-            nearest(0..end)
-        } else {
-            let jobs = (0..end.div_ceil(JOB)).into_par_iter();
-            jobs.flat_map_iter(|job| nearest(job * JOB..(job + 1).saturating_mul(JOB))).collect()
-        };
-        keys.sort_unstable();
-        keys.truncate(k);
-        Ok(results(keys, source))
+        scan(query, params, source, &scope, None).map(|(results, _)| results)
     }
 }
 
-/// The `k` nearest of a range of ids, in no order.
-fn nearest<S: VectorSource + ?Sized>(
-    ids: Range<u32>,
-    scope: &Scope<'_, S>,
-    k: usize,
-    range: Option<&Range<u64>>,
-    query: &PreparedQuery<'_>,
-    source: &S,
+/// The same without a graph: of all rows of a source.
+pub(crate) fn search_all<S: VectorSource + ?Sized>(
+    query: &[f32],
     params: &SearchParams,
-) -> Vec<u64> {
-    let mut effort = super::effort::Effort::limited(params);
-    let mut nearest = BinaryHeap::new();
-    let mut block = Vec::with_capacity(BLOCK);
-    let mut distances = [0.0; BLOCK];
-    let mut score = |block: &mut Vec<u32>| {
-        let distances = &mut distances[..block.len()];
-        source.distances_to(query, block, distances);
-        for (&id, &distance) in block.iter().zip(distances.iter()) {
-            let key = key(distance, id);
-            if range.is_none_or(|range| range.contains(&key)) {
-                keep_nearest(&mut nearest, k, key);
+    source: &S,
+    dead: Option<(&Versions, IndexVersion)>,
+    sieve: Option<&dyn Sieve>,
+) -> Result<(Vec<SearchResult>, SearchStats)> {
+    check_query(query, source)?;
+    let end = params.version.map_or(usize::MAX, IndexVersion::vectors).min(source.len());
+    let scope = Scope::of(params, source, u32::try_from(end).unwrap_or(u32::MAX), dead)?;
+    scan(query, params, source, &scope, sieve)
+}
+
+fn scan<S: VectorSource + ?Sized>(
+    query: &[f32],
+    params: &SearchParams,
+    source: &S,
+    scope: &Scope<'_, S>,
+    sieve: Option<&dyn Sieve>,
+) -> Result<(Vec<SearchResult>, SearchStats)> {
+    let range = key_range(params)?;
+    let query = PreparedQuery::new(query, source.distance_type());
+    let k = params.k.min(scope.visible() as usize);
+    let end = if k == 0 { 0 } else { scope.visible() };
+    let farthest = key(f32::INFINITY, u32::MAX);
+    let bound = AtomicU64::new(range.as_ref().map_or(farthest, |range| range.end.min(farthest)));
+    let scan = Scan { scope, source, query, k, range, params, bound };
+    let nearest = |ids: Range<u32>| match sieve {
+        Some(sieve) => scan.nearest_sifted(ids, sieve),
+        None => scan.nearest(ids),
+    };
+    let parts: Vec<Part> = if end <= JOB || params.max_distances.is_some() {
+        vec![nearest(0..end)]
+    } else {
+        let jobs = (0..end.div_ceil(JOB)).into_par_iter();
+        jobs.map(|job| nearest(job * JOB..end.min((job + 1).saturating_mul(JOB)))).collect()
+    };
+    let distances = parts.iter().map(|part| part.distances).sum();
+    let complete = parts.iter().all(|part| part.complete);
+    let mut keys: Vec<u64> = parts.into_iter().flat_map(|part| part.keys).collect();
+    keys.sort_unstable();
+    keys.truncate(k);
+    Ok((results(keys, source), SearchStats { plan: SearchPlan::Scan, distances, nodes: 0, complete }))
+}
+
+/// One scan, on all its threads.
+struct Scan<'a, S: ?Sized> {
+    scope: &'a Scope<'a, S>,
+    source: &'a S,
+    query: PreparedQuery<'a>,
+    k: usize,
+    range: Option<Range<u64>>,
+    params: &'a SearchParams,
+    /// No greater key is among the `k` nearest, as far as any thread knows. Only speed depends on it.
+    bound: AtomicU64,
+}
+
+/// What came of a range of ids.
+struct Part {
+    /// The `k` nearest, in no order.
+    keys: Vec<u64>,
+    /// Rows compared.
+    distances: u64,
+    /// Whether it was looked at to its end.
+    complete: bool,
+}
+
+impl<S: VectorSource + ?Sized> Scan<'_, S> {
+    fn nearest(&self, ids: Range<u32>) -> Part {
+        let mut effort = Effort::limited(self.params);
+        let mut nearest = BinaryHeap::new();
+        let mut block = Vec::with_capacity(BLOCK);
+        let mut distances = [0.0; BLOCK];
+        let mut score = |block: &mut Vec<u32>| {
+            self.keep(&mut nearest, block, &mut distances);
+            effort.distances += block.len() as u64;
+            block.clear();
+            !effort.is_spent_now()
+        };
+        let mut start = ids.start;
+        let mut goes_on = true;
+        while goes_on && start < ids.end {
+            let stop = ids.end.min(start.saturating_add(SCAN_TESTS));
+            self.scope.for_each(start..stop, |id| {
+                block.push(id);
+                goes_on = block.len() < BLOCK || score(&mut block);
+                goes_on
+            });
+            if goes_on {
+                start = stop;
+                // Tests take time too, also those that all rows fail.
+                goes_on = score(&mut block);
             }
         }
-        effort.distances += block.len() as u64;
-        block.clear();
-        !effort.is_spent_now()
-    };
-    let mut start = ids.start;
-    let mut complete = true;
-    while complete && start < ids.end {
-        let stop = ids.end.min(start.saturating_add(SCAN_TESTS));
-        scope.for_each(start..stop, |id| {
-            block.push(id);
-            complete = block.len() < BLOCK || score(&mut block);
-            complete
-        });
-        // Tests take time too, also those that all rows fail.
-        complete = complete && score(&mut block);
-        start = stop;
+        Part { keys: nearest.into_vec(), distances: effort.distances, complete: start >= ids.end }
     }
-    nearest.into_vec()
+
+    /// The same, less the rows that a sieve tells to be too far. `ids` starts with a group.
+    fn nearest_sifted(&self, ids: Range<u32>, sieve: &dyn Sieve) -> Part {
+        let mut effort = Effort::limited(self.params);
+        let mut nearest = BinaryHeap::new();
+        let mut block = Vec::with_capacity(GROUP);
+        let mut distances = [0.0; GROUP];
+        let mut start = ids.start;
+        while start < ids.end {
+            let stop = ids.end.min(start.saturating_add(SCAN_TESTS));
+            for (group, admitted) in self.admitted(start..stop).into_iter().enumerate() {
+                if admitted == 0 {
+                    continue;
+                }
+                let first = start + (group * GROUP) as u32;
+                let bound = self.bound.load(Ordering::Relaxed);
+                let mut left = sieve.sift(first, admitted, distance(bound));
+                block.clear();
+                while left != 0 {
+                    block.push(first + left.trailing_zeros());
+                    left &= left - 1;
+                }
+                self.keep(&mut nearest, &block, &mut distances);
+                effort.distances += u64::from(admitted.count_ones());
+                if let Some(&farthest) = nearest.peek()
+                    && nearest.len() == self.k
+                    && farthest < bound
+                {
+                    self.bound.fetch_min(farthest, Ordering::Relaxed);
+                }
+            }
+            start = stop;
+            if effort.is_spent_now() {
+                break;
+            }
+        }
+        Part { keys: nearest.into_vec(), distances: effort.distances, complete: start >= ids.end }
+    }
+
+    /// Which rows of a range may be returned, a bit each. At most [`SCAN_TESTS`] ids.
+    fn admitted(&self, ids: Range<u32>) -> [u64; GROUPS] {
+        let mut groups = [0_u64; GROUPS];
+        if self.scope.is_everything() {
+            for (group, first) in groups.iter_mut().zip((0..ids.len()).step_by(GROUP)) {
+                *group = u64::MAX >> (GROUP - (ids.len() - first).min(GROUP));
+            }
+        } else {
+            self.scope.for_each(ids.clone(), |id| {
+                let at = (id - ids.start) as usize;
+                groups[at / GROUP] |= 1 << (at % GROUP);
+                true
+            });
+        }
+        groups
+    }
+
+    /// Scores a block and keeps what is among the nearest. `distances` has room for it.
+    fn keep(&self, nearest: &mut BinaryHeap<u64>, block: &[u32], distances: &mut [f32]) {
+        let distances = &mut distances[..block.len()];
+        self.source.distances_to(&self.query, block, distances);
+        for (&id, &distance) in block.iter().zip(distances.iter()) {
+            let key = key(distance, id);
+            if self.range.as_ref().is_none_or(|range| range.contains(&key)) {
+                keep_nearest(nearest, self.k, key);
+            }
+        }
+    }
 }

@@ -71,6 +71,7 @@ use crate::params::BuildParams;
 use crate::source::VectorSource;
 
 pub(crate) use cursor::Cursor;
+pub(crate) use exact::{GROUP, Sieve, search_all};
 pub(crate) use frozen::Lists;
 pub use health::{GraphHealth, LongList};
 pub use key::ScoredPoint;

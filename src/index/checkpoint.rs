@@ -26,15 +26,17 @@ impl HnswIndex {
     /// # Errors
     /// As [`HnswGraph::to_lance_hnsw_batch`].
     pub(crate) fn checkpoint(&self) -> Result<Checkpoint> {
-        let one_at_a_time = self.appending.lock().unwrap_or_else(PoisonError::into_inner);
+        let one_at_a_time = self.table.appending.lock().unwrap_or_else(PoisonError::into_inner);
         // While nothing is appended, the version has all nodes, and the lists are taken as they are.
         let version = self.version();
         let graph = self.graph.to_lance_hnsw_batch(Some(version.vectors()))?;
         drop(one_at_a_time);
-        let vectors = self.store.snapshot().prefix(version.vectors());
+        let vectors = self.table.store.snapshot().prefix(version.vectors());
         let tombstones = match version.deletes() {
             0 => Vec::new(),
-            _ => (0..version.vectors() as u32).filter(|&id| self.versions.is_dead(id, version)).collect(),
+            _ => {
+                (0..version.vectors() as u32).filter(|&id| self.table.versions.is_dead(id, version)).collect()
+            }
         };
         Ok(Checkpoint { graph, vectors, tombstones })
     }
@@ -49,9 +51,9 @@ impl HnswIndex {
     ) -> Self {
         let index = Self { read_only, loaded_bytes, ..Self::of(store, graph) };
         // The first version has as many deletes as there are dead rows, and every row is dead from the first on.
-        tombstones.iter().for_each(|&id| index.versions.bury(id, 1));
-        let vectors = index.store.committed_len() as u32;
-        index.versions.publish(IndexVersion::new(vectors, tombstones.len() as u32));
+        tombstones.iter().for_each(|&id| index.table.versions.bury(id, 1));
+        let vectors = index.table.store.committed_len() as u32;
+        index.table.versions.publish(IndexVersion::new(vectors, tombstones.len() as u32));
         index
     }
 

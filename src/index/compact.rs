@@ -18,11 +18,11 @@ impl HnswIndex {
     /// # Errors
     /// None that are known: as [`try_new`](Self::try_new).
     pub fn compact(&self) -> Result<Self> {
-        let _one_at_a_time = self.appending.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let _one_at_a_time = self.table.appending.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let version = self.version();
-        let is_live = |id: u32| !self.versions.is_dead(id, version);
+        let is_live = |id: u32| !self.table.versions.is_dead(id, version);
         let live: Vec<u32> = (0..version.vectors() as u32).filter(|&id| is_live(id)).collect();
-        let store = self.store.retain(&live);
+        let store = self.table.store.retain(&live);
         let graph = if live.len() < version.vectors() / REBUILD {
             let graph = HnswGraph::try_new(self.params().clone())?;
             graph.insert_batch(0..live.len() as u32, &store.view())?;

@@ -26,10 +26,10 @@ impl HnswIndex {
         if self.tombstones() > 0 {
             return self.compact()?.freeze(order);
         }
-        let _one_at_a_time = self.appending.lock().unwrap_or_else(PoisonError::into_inner);
+        let _one_at_a_time = self.table.appending.lock().unwrap_or_else(PoisonError::into_inner);
         let version = self.version();
         let ids = self.graph.order(order, version.vectors());
-        let store = self.store.copied(&ids)?;
+        let store = self.table.store.copied(&ids)?;
         let graph = self.graph.compacted(&ids, &self.view(version), &store.view())?;
         Ok(Self::of(store, graph))
     }

@@ -8,7 +8,7 @@ use crate::graph::LevelStats;
 use crate::params::BuildParams;
 use crate::store::{ElementType, SkippedRows};
 
-/// The result of [`HnswIndex::stats`]. Prints as tables.
+/// The result of [`HnswIndex::stats`] and [`FlatIndex::stats`](crate::FlatIndex::stats). Prints as tables.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct IndexStats {
@@ -24,8 +24,8 @@ pub struct IndexStats {
     pub dim: usize,
     /// The metric.
     pub distance_type: DistanceType,
-    /// The parameters of the build.
-    pub params: BuildParams,
+    /// The parameters of the build, if there is a graph.
+    pub params: Option<BuildParams>,
     /// The levels of the graph, level 0 first. Dead rows are among the nodes.
     pub levels: Vec<LevelStats>,
     /// Where the memory is.
@@ -86,7 +86,7 @@ impl HnswIndex {
             element_type: self.element_type(),
             dim: self.dim(),
             distance_type: self.distance_type(),
-            params: self.params().clone(),
+            params: Some(self.params().clone()),
             levels: self.graph.level_stats(version.vectors()),
             bytes: self.bytes_by_part(),
         }
@@ -102,9 +102,9 @@ impl HnswIndex {
         ResidentBytes {
             level_0,
             upper_levels,
-            vectors: self.store.resident_bytes(),
-            row_ids: self.lock_rows().resident_bytes(),
-            tombstones: self.versions.resident_bytes(),
+            vectors: self.table.store.resident_bytes(),
+            row_ids: self.table.lock_rows().resident_bytes(),
+            tombstones: self.table.versions.resident_bytes(),
             scratch,
             files: self.loaded_bytes,
             // The store is in an `Arc`, beside its two counts.
@@ -115,21 +115,23 @@ impl HnswIndex {
 
 impl fmt::Display for IndexStats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let BuildParams { max_level, m, m0, ef_construction, seed, .. } = self.params;
         writeln!(f, "rows             {} ({} dead)", self.live, self.tombstones)?;
         writeln!(f, "skipped          {}", self.skipped)?;
         writeln!(f, "vectors          {} x {}, {}", self.dim, self.element_type, self.distance_type)?;
-        writeln!(f, "m                {m} (level 0: {})", m0.unwrap_or(2 * m))?;
-        writeln!(f, "ef_construction  {ef_construction}")?;
-        writeln!(f, "max_level        {max_level}")?;
-        writeln!(f, "seed             {seed}")?;
-        writeln!(f, "selection        {:?}, prune {:?}", self.params.selection, self.params.prune)?;
-        writeln!(f, "\n{:>5}{:>12}{:>14}{:>22}", "level", "nodes", "edges", "degree min/mean/max")?;
-        for (number, level) in self.levels.iter().enumerate() {
-            let LevelStats { nodes, edges, .. } = level;
-            let (least, mean, most) = (level.min_degree(), level.mean_degree(), level.max_degree());
-            let degrees = format!("{least}/{mean:.1}/{most}");
-            writeln!(f, "{number:>5}{nodes:>12}{edges:>14}{degrees:>22}")?;
+        if let Some(params) = &self.params {
+            let BuildParams { max_level, m, m0, ef_construction, seed, .. } = *params;
+            writeln!(f, "m                {m} (level 0: {})", m0.unwrap_or(2 * m))?;
+            writeln!(f, "ef_construction  {ef_construction}")?;
+            writeln!(f, "max_level        {max_level}")?;
+            writeln!(f, "seed             {seed}")?;
+            writeln!(f, "selection        {:?}, prune {:?}", params.selection, params.prune)?;
+            writeln!(f, "\n{:>5}{:>12}{:>14}{:>22}", "level", "nodes", "edges", "degree min/mean/max")?;
+            for (number, level) in self.levels.iter().enumerate() {
+                let LevelStats { nodes, edges, .. } = level;
+                let (least, mean, most) = (level.min_degree(), level.mean_degree(), level.max_degree());
+                let degrees = format!("{least}/{mean:.1}/{most}");
+                writeln!(f, "{number:>5}{nodes:>12}{edges:>14}{degrees:>22}")?;
+            }
         }
         writeln!(f, "\n{:<24}{:>14}", "memory", "bytes")?;
         for (part, bytes) in self.bytes.parts() {

@@ -1,0 +1,157 @@
+//! Does a scan of columns that leaves rows out early (PDX, `FlatIndex::freeze`) beat one that compares every row?
+//!
+//! `cargo bench --bench pdx [-- DATA]`: DATA is a folder with `base.fbin` and `query.fbin` whose name ends in `-l2` or
+//! `-cosine`; without it the rows are clustered ones of several dimensions, 1 MB and 128 MB of them, under each metric.
+//! The 10 nearest by an exact search on one thread: medians of single searches, in turn, whose answers are compared.
+//! `rows` is the scan of the rows as they lie, which `HnswIndex::search_exact` is too. Below all of the rows, a half
+//! and a tenth of them by chance, as a mask.
+
+mod support;
+
+use std::error::Error;
+use std::path::Path;
+use std::time::Instant;
+
+use arrow_buffer::BooleanBuffer;
+use pennon::{DistanceType, FlatIndex, SearchParams, SearchResult};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+
+type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
+
+const K: usize = 10;
+const QUERIES: usize = 50;
+const DIMS: [usize; 4] = [16, 100, 128, 784];
+/// Values of the rows that fit in a cache, and of those that do not.
+const VALUES: [usize; 2] = [1 << 18, 1 << 25];
+const METRICS: [DistanceType; 3] = [DistanceType::L2, DistanceType::Cosine, DistanceType::Dot];
+/// Percent of the rows that are searched among.
+const SHARES: [u32; 3] = [100, 50, 10];
+
+fn main() -> Result<()> {
+    // With `cargo test` next to nothing.
+    let is_bench = std::env::args().any(|argument| argument == "--bench");
+    let sizes: &[usize] = if is_bench { &VALUES } else { &[1 << 14] };
+    let rounds = if is_bench { 5 } else { 1 };
+    println!(
+        "{:<20}{:>5}{:>9}{:>8}{:>6}{:>12}{:>12}{:>8}{:>10}",
+        "data", "dim", "rows", "metric", "%", "rows us", "columns us", "ratio", "freeze s"
+    );
+    let one_thread = rayon::ThreadPoolBuilder::new().num_threads(1).build()?;
+    one_thread.install(|| -> Result<()> {
+        // Cargo passes options of its own.
+        if let Some(folder) = std::env::args().skip(1).find(|argument| !argument.starts_with('-')) {
+            let (data, distance_type) = Data::read(folder.trim_end_matches('/'))?;
+            return compare(&data, distance_type, rounds);
+        }
+        for values in sizes {
+            for dim in DIMS {
+                let (name, rows) = ("clustered".into(), values / dim);
+                let (values, queries) =
+                    (support::clustered(rows, dim, 1), support::clustered(QUERIES, dim, 2));
+                let data = Data { name, dim, values, queries };
+                METRICS.into_iter().try_for_each(|distance_type| compare(&data, distance_type, rounds))?;
+            }
+        }
+        Ok(())
+    })
+}
+
+/// Rows and queries.
+struct Data {
+    name: String,
+    dim: usize,
+    values: Vec<f32>,
+    queries: Vec<f32>,
+}
+
+impl Data {
+    fn read(folder: &str) -> Result<(Self, DistanceType)> {
+        let distance_type = match folder.rsplit_once('-') {
+            Some((_, "l2")) => DistanceType::L2,
+            Some((_, "cosine")) => DistanceType::Cosine,
+            _ => return Err(format!("{folder}: the name ends in neither -l2 nor -cosine").into()),
+        };
+        let path = Path::new(folder);
+        let (dim, values) = read_fbin(&path.join("base.fbin"))?;
+        let (query_dim, mut queries) = read_fbin(&path.join("query.fbin"))?;
+        if query_dim != dim {
+            return Err(format!("{folder}: rows have {dim} elements, queries {query_dim}").into());
+        }
+        queries.truncate(QUERIES * dim);
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        Ok((Self { name, dim, values, queries }, distance_type))
+    }
+}
+
+/// Little endian: rows, elements per row, values.
+fn read_fbin(path: &Path) -> Result<(usize, Vec<f32>)> {
+    let bytes = std::fs::read(path).map_err(|e| format!("{}: {e}", path.display()))?;
+    let mut words = bytes.chunks_exact(4).map(|w| u32::from_le_bytes([w[0], w[1], w[2], w[3]]));
+    let (rows, dim) = (words.next().unwrap_or(0) as usize, words.next().unwrap_or(0) as usize);
+    let values: Vec<f32> = words.map(f32::from_bits).collect();
+    if dim == 0 || values.len() != rows * dim {
+        return Err(format!("{}: {} values are not {rows} x {dim}", path.display(), values.len()).into());
+    }
+    Ok((dim, values))
+}
+
+/// One data set under one metric.
+fn compare(data: &Data, distance_type: DistanceType, rounds: usize) -> Result<()> {
+    let array = support::array(data.values.clone(), data.dim);
+    let index = || -> Result<FlatIndex> {
+        let index = FlatIndex::try_new(data.dim, distance_type)?;
+        index.append_unique(&array, 0)?;
+        Ok(index)
+    };
+    let (plain, frozen) = (index()?, index()?);
+    let start = Instant::now();
+    let laid_out = frozen.freeze();
+    let freeze = start.elapsed().as_secs_f64();
+    let vectors = plain.version().vectors();
+    assert_eq!(laid_out, vectors / 64 * 64);
+
+    let mut rng = StdRng::seed_from_u64(3);
+    for share in SHARES {
+        let mut params = SearchParams::top(K);
+        if share < 100 {
+            let bits: BooleanBuffer = (0..vectors).map(|_| rng.random_range(0..100) < share).collect();
+            params = params.mask(bits);
+        }
+        let search = |index: &FlatIndex, query: &[f32]| -> Result<(Vec<SearchResult>, f64)> {
+            let params = params.clone();
+            let start = Instant::now();
+            let hits = index.search(query, params)?;
+            Ok((hits, start.elapsed().as_secs_f64() * 1e6))
+        };
+        let (mut rows, mut columns) = (Vec::new(), Vec::new());
+        for round in 0..rounds {
+            for (number, query) in data.queries.chunks_exact(data.dim).enumerate() {
+                let (by_rows, by_columns) = if (round + number) % 2 == 0 {
+                    let by_rows = search(&plain, query)?;
+                    (by_rows, search(&frozen, query)?)
+                } else {
+                    let by_columns = search(&frozen, query)?;
+                    (search(&plain, query)?, by_columns)
+                };
+                assert_eq!(by_rows.0, by_columns.0, "query {number}");
+                rows.push(by_rows.1);
+                columns.push(by_columns.1);
+            }
+        }
+        let (rows, columns) = (median(rows), median(columns));
+        println!(
+            "{:<20}{:>5}{vectors:>9}{:>8}{share:>6}{rows:>12.1}{columns:>12.1}{:>8.2}{freeze:>10.2}",
+            data.name,
+            data.dim,
+            distance_type.to_string(),
+            rows / columns
+        );
+    }
+    Ok(())
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}
