@@ -35,6 +35,9 @@ use rand::{Rng, SeedableRng};
 type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
 /// `f32` first: the others are compared with it.
+/// Scores rows into a slice.
+type Score = Box<dyn Fn(&mut [f32])>;
+
 const ELEMENTS: [ElementType; 6] = [
     ElementType::Float32,
     ElementType::Float16,
@@ -270,16 +273,12 @@ impl Scored {
     }
 
     /// The same for the metrics that lance-linalg has for a type.
-    fn of<T: L2 + Dot + Cosine + 'static>(
-        &self,
-        metric: LanceMetric,
-        convert: fn(f32) -> T,
-    ) -> Box<dyn Fn(&mut [f32])> {
+    fn of<T: L2 + Dot + Cosine + 'static>(&self, metric: LanceMetric, convert: fn(f32) -> T) -> Score {
         Box::new(self.lance(convert, metric.func::<T>()))
     }
 
     /// lance-linalg's kernel of a type and a metric, if it has one.
-    fn theirs(&self, element: ElementType, metric: DistanceType) -> Option<Box<dyn Fn(&mut [f32])>> {
+    fn theirs(&self, element: ElementType, metric: DistanceType) -> Option<Score> {
         let metric = LanceMetric::try_from(metric).ok()?;
         match element {
             ElementType::UInt8 if metric == LanceMetric::Hamming => {

@@ -311,7 +311,7 @@ mod tests {
             for m0 in [m, m + 1, 2 * m - 1, 2 * m, 2 * m + 1, 5 * m] {
                 let params = BuildParams::default().num_edges(m).m0(m0);
                 // What pruning keeps of a full list is three quarters of it.
-                assert!((2..=m).contains(&params.max_children()) && params.max_children() <= m0 - m0 / 4 - 1);
+                assert!((2..=m).contains(&params.max_children()) && params.max_children() < m0 - m0 / 4);
             }
             assert_eq!(BuildParams::default().num_edges(m).max_children(), m);
         }

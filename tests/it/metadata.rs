@@ -29,6 +29,8 @@ fn columns(start: i64, rows: usize) -> RecordBatch {
     RecordBatch::try_from_iter_with_nullable([("n", numbers, false), ("word", words, true)]).unwrap()
 }
 
+type Condition<'a> = &'a dyn Fn(i64) -> bool;
+
 fn kinds() -> [(&'static str, Box<dyn VectorIndex>); 2] {
     let graph = HnswIndex::try_new(DIM, DistanceType::Cosine, BuildParams::default()).unwrap();
     [("graph", Box::new(graph)), ("flat", Box::new(FlatIndex::try_new(DIM, DistanceType::Cosine).unwrap()))]
@@ -93,7 +95,7 @@ fn conditions_know_their_rows() {
 
         let blue = StringArray::new_scalar("blue");
         let is_blue = |n: i64| n % 5 != 0 && n % 2 == 1;
-        let conditions: [(&str, RowMask, &dyn Fn(i64) -> bool); 4] = [
+        let conditions: [(&str, RowMask, Condition); 4] = [
             ("n >= 1,700", metadata.mask(version, at_least(1_700)).unwrap(), &|n| n >= 1_700),
             (
                 "n < 40",

@@ -85,7 +85,7 @@ fn a_search_beside_a_writer_is_complete_up_to_its_position() {
                     visible.store((put * PUT + part.len()) as u64, Ordering::Release);
                 }
             });
-            for reader in [scope.spawn(&read), scope.spawn(&read)] {
+            for reader in [scope.spawn(read), scope.spawn(read)] {
                 assert!(reader.join().unwrap() > 0);
             }
         });

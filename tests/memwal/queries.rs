@@ -63,7 +63,7 @@ fn what_is_no_vector_of_this_index_is_declined_with_rows_and_without() {
         of(list(&[[vector.as_slice(), &[0.0]].concat()])),
         of(list(&vectors(2, 2))),
         of(list(&vectors(1, 2)).slice(0, 0)),
-        of(list_with_nulls(&[vector.clone()], Some(NullBuffer::from(vec![false])))),
+        of(list_with_nulls(std::slice::from_ref(&vector), Some(NullBuffer::from(vec![false])))),
         of(list(&[not_finite])),
         of(doubles),
         of(hole),

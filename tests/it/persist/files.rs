@@ -56,7 +56,7 @@ fn mapped_vectors_lie_in_the_file() {
     let file_of = |index: &HnswIndex, id: u32| {
         let snapshot = index.snapshot();
         let address = snapshot.vector(id).as_ptr().addr();
-        assert!(id > 0 || address % 64 == 0, "the first vector is at {address:#x}");
+        assert!(id > 0 || address.is_multiple_of(64), "the first vector is at {address:#x}");
         let maps = fs::read_to_string("/proc/self/maps").unwrap();
         let line = maps.lines().find(|line| {
             let (start, end) = line.split_once(' ').unwrap().0.split_once('-').unwrap();
