@@ -94,6 +94,16 @@ impl Costs {
         (self.part >= MOST && self.walk.is_finite()).then_some(width.ceil() as usize)
     }
 
+    /// Distances after which a walk is judged by the share of rows it meets that may be returned.
+    pub fn trial(&self) -> u64 {
+        self.scan / TRIAL
+    }
+
+    /// The part of all rows that may be returned.
+    pub fn part(&self) -> f64 {
+        self.part
+    }
+
     /// What a scan costs.
     pub fn scan(&self) -> u64 {
         self.scan
@@ -110,7 +120,7 @@ impl Costs {
     /// Whether a walk that has computed so many distances shall give up.
     pub fn is_hopeless(&self, distances: u64, progress: &Progress) -> bool {
         let distances = distances - progress.before;
-        let trial = self.scan / TRIAL;
+        let trial = self.trial();
         // As far off as an estimate can be, and no matter while it is little beside a scan.
         let limit = (self.walk * 3.0).max(trial as f64).min(self.scan as f64);
         let expected = progress.expanded as f64 * self.part;

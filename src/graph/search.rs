@@ -150,9 +150,21 @@ impl HnswGraph {
         }
         let start = walk.descend(entry, 0, descent_width(width), |_| ());
         let gamma = params.gamma.filter(|_| goal.costs.is_none());
+        let (mut to_judge, mut hopeless) = (goal.costs.as_ref(), false);
         walk.beam_search_until(&[start], 0, width, |pool, effort| {
             if effort.is_spent() {
                 return 0;
+            }
+            if let Some(costs) = to_judge
+                && effort.distances >= costs.trial()
+            {
+                to_judge = None;
+                let met = pool.keys();
+                let passed = met.iter().filter(|&&key| goal.scope.admits(id(key))).count();
+                if (passed as f64) * 4.0 < met.len() as f64 * costs.part() {
+                    hopeless = true;
+                    return 0;
+                }
             }
             match gamma.and_then(|gamma| Some((gamma.max(0.0), distance(*pool.keys().get(k - 1)?)))) {
                 Some((gamma, kth)) => key(kth + gamma * kth.abs(), u32::MAX),
@@ -167,9 +179,9 @@ impl HnswGraph {
             }
             None => (met.len() >= k, met.get(..k).unwrap_or(met).to_vec()),
         };
-        let hopeless = goal.costs.is_some() && !walk.overtaken && keys.len() * 4 < needed;
+        hopeless |= goal.costs.is_some() && !walk.overtaken && keys.len() * 2 < needed;
         keys.truncate(k);
-        if enough && !walk.overtaken || !walk.effort.is_complete() {
+        if enough && !hopeless && !walk.overtaken || !walk.effort.is_complete() {
             Ok(keys)
         } else {
             Err(Narrow { met: keys, hopeless })
@@ -188,8 +200,7 @@ impl HnswGraph {
         if hopeless
             || goal.costs.as_ref().is_some_and(|costs| costs.starts_with_scan(goal.results, self.params.m))
         {
-            walk.start_through();
-            walk.scan_unvisited(goal);
+            walk.scan_scope(goal, k, false);
             return SearchPlan::Scan;
         }
         let mut progress = Progress { before: walk.effort.distances, expanded: 0, passed: 0 };
@@ -204,7 +215,7 @@ impl HnswGraph {
         let short = walk.scratch.results.len() < k && goal.range.is_none();
         if (!arrived || short) && walk.effort.is_complete() {
             // Too dear, or all but those whose way leads through nodes past `readable`.
-            walk.scan_unvisited(goal);
+            walk.scan_scope(goal, k, true);
             return SearchPlan::Scan;
         }
         if goal.costs.is_some() { SearchPlan::FilteredGraph } else { SearchPlan::Graph }

@@ -142,7 +142,7 @@ impl<'a, S: VectorSource + ?Sized> Walk<'a, S> {
         starts: &[u64],
         level: usize,
         ef: usize,
-        limit: impl Fn(&Pool, &mut Effort) -> u64,
+        mut limit: impl FnMut(&Pool, &mut Effort) -> u64,
     ) {
         self.scratch.visited.start(self.readable as usize);
         self.scratch.pool.start(ef);
@@ -273,39 +273,48 @@ impl<'a, S: VectorSource + ?Sized> Walk<'a, S> {
         keep_nearest(&mut self.scratch.results, capacity, key);
     }
 
-    /// Scores all nodes of a scope that the walk has not met: what no beam can guarantee to find.
-    pub fn scan_unvisited(&mut self, goal: &Goal<'_, S>) {
-        self.scratch.visited.grow(goal.scope.visible() as usize);
+    /// Scores all nodes of a scope, or those that the walk has not met: what no beam can guarantee to find. Keeps the
+    /// `k` nearest.
+    pub fn scan_scope(&mut self, goal: &Goal<'_, S>, k: usize, has_met: bool) {
+        if has_met {
+            self.scratch.visited.grow(goal.scope.visible() as usize);
+            while self.scratch.results.len() > k {
+                self.scratch.results.pop();
+            }
+        } else {
+            self.scratch.results.clear();
+        }
         self.scratch.ids.clear();
         let (mut start, end) = (0, goal.scope.visible());
         while start < end && !self.effort.is_spent_now() {
             let stop = end.min(start.saturating_add(SCAN_TESTS));
             goal.scope.for_each(start..stop, |id| {
-                if self.scratch.visited.insert(id) {
+                if !has_met || self.scratch.visited.insert(id) {
                     self.scratch.ids.push(id);
                 }
                 self.scratch.ids.len() < SCAN_BLOCK || {
-                    self.keep_collected(goal);
+                    self.keep_collected(goal, k);
                     !self.effort.is_spent()
                 }
             });
             start = stop;
         }
-        self.keep_collected(goal);
+        self.keep_collected(goal, k);
     }
 
     /// Scores the ids that were collected in a scan, and keeps the best.
-    fn keep_collected(&mut self, goal: &Goal<'_, S>) {
+    fn keep_collected(&mut self, goal: &Goal<'_, S>, k: usize) {
         self.scratch.distances.resize(self.scratch.ids.len(), 0.0);
         self.effort.distances += self.scratch.ids.len() as u64;
         self.source.distances_to(self.query, &self.scratch.ids, &mut self.scratch.distances);
-        for at in 0..self.scratch.ids.len() {
-            let key = key(self.scratch.distances[at], self.scratch.ids[at]);
+        let Scratch { ids, distances, results, .. } = &mut *self.scratch;
+        for (&id, &distance) in ids.iter().zip(distances.iter()) {
+            let key = key(distance, id);
             if goal.range.as_ref().is_none_or(|(range, _)| range.contains(&key)) {
-                self.keep(key, goal.results);
+                keep_nearest(results, k, key);
             }
         }
-        self.scratch.ids.clear();
+        ids.clear();
     }
 
     /// The nearest `ef` of all ids below `end`, nearest first.
