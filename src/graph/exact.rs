@@ -73,6 +73,8 @@ fn scan<S: VectorSource + ?Sized>(
 ) -> Result<(Vec<SearchResult>, SearchStats)> {
     let range = key_range(params)?;
     let query = PreparedQuery::new(query, source.distance_type());
+    // A sieve looks at whole groups of rows, whatever part of them is asked for.
+    let sieve = sieve.filter(|_| scope.estimate() >= u64::from(scope.visible()) / 10 * 9);
     let k = params.k.min(scope.visible() as usize);
     let end = if k == 0 { 0 } else { scope.visible() };
     let farthest = key(f32::INFINITY, u32::MAX);
