@@ -178,8 +178,8 @@ impl HnswGraph {
     /// Inserts the nodes `ids`, which must start at [`len`](Self::len). They are searchable, all at
     /// once, when this returns.
     ///
-    /// Runs on as many threads as rayon's current pool has, though not on that pool's own. The graph depends on the seed, the vectors and how they
-    /// were batched, not on the number of threads.
+    /// Runs on as many threads as rayon's current pool has, though not on that pool's own. The graph depends on the
+    /// seed, the vectors and how they were batched, not on the number of threads.
     ///
     /// # Errors
     /// Nothing is inserted if

@@ -1,7 +1,6 @@
 //! The three words through which the writer publishes its work.
 //!
-//! One writer, any number of readers that never wait. `super` states the protocol; this file is
-//! all of its atomics that are not Relaxed.
+//! One writer, any number of readers that never wait. `super` states the protocol.
 
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
 
