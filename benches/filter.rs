@@ -8,7 +8,7 @@
 mod support;
 
 use std::error::Error;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Instant;
 
 use arrow_array::{FixedSizeListArray, UInt64Array};
@@ -83,8 +83,8 @@ impl Data {
             return Err(format!("{name}: the name ends in neither -l2 nor -cosine").into());
         };
         let folder = PathBuf::from(name);
-        let (dim, values) = read_fbin(&folder.join("base.fbin"))?;
-        let (query_dim, mut queries) = read_fbin(&folder.join("query.fbin"))?;
+        let (dim, values) = support::fbin::read(&folder.join("base.fbin"))?;
+        let (query_dim, mut queries) = support::fbin::read(&folder.join("query.fbin"))?;
         if query_dim != dim {
             return Err(format!("{name}: rows have {dim} elements, queries {query_dim}").into());
         }
@@ -119,18 +119,6 @@ impl Data {
         }
         support::array(values, self.dim)
     }
-}
-
-/// Little endian: rows, elements per row, values.
-fn read_fbin(path: &Path) -> Result<(usize, Vec<f32>)> {
-    let bytes = std::fs::read(path).map_err(|e| format!("{}: {e}", path.display()))?;
-    let mut words = bytes.chunks_exact(4).map(|w| u32::from_le_bytes([w[0], w[1], w[2], w[3]]));
-    let (rows, dim) = (words.next().unwrap_or(0) as usize, words.next().unwrap_or(0) as usize);
-    let values: Vec<f32> = words.map(f32::from_bits).collect();
-    if dim == 0 || values.len() != rows * dim {
-        return Err(format!("{}: {} values are not {rows} x {dim}", path.display(), values.len()).into());
-    }
-    Ok((dim, values))
 }
 
 fn micros(start: Instant) -> f64 {

@@ -73,8 +73,8 @@ impl Data {
             _ => return Err(format!("{folder}: the name ends in neither -l2 nor -cosine").into()),
         };
         let path = Path::new(folder);
-        let (dim, values) = read_fbin(&path.join("base.fbin"))?;
-        let (query_dim, mut queries) = read_fbin(&path.join("query.fbin"))?;
+        let (dim, values) = support::fbin::read(&path.join("base.fbin"))?;
+        let (query_dim, mut queries) = support::fbin::read(&path.join("query.fbin"))?;
         if query_dim != dim {
             return Err(format!("{folder}: rows have {dim} elements, queries {query_dim}").into());
         }
@@ -82,18 +82,6 @@ impl Data {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         Ok((Self { name, dim, values, queries }, distance_type))
     }
-}
-
-/// Little endian: rows, elements per row, values.
-fn read_fbin(path: &Path) -> Result<(usize, Vec<f32>)> {
-    let bytes = std::fs::read(path).map_err(|e| format!("{}: {e}", path.display()))?;
-    let mut words = bytes.chunks_exact(4).map(|w| u32::from_le_bytes([w[0], w[1], w[2], w[3]]));
-    let (rows, dim) = (words.next().unwrap_or(0) as usize, words.next().unwrap_or(0) as usize);
-    let values: Vec<f32> = words.map(f32::from_bits).collect();
-    if dim == 0 || values.len() != rows * dim {
-        return Err(format!("{}: {} values are not {rows} x {dim}", path.display(), values.len()).into());
-    }
-    Ok((dim, values))
 }
 
 /// One data set under one metric.

@@ -45,8 +45,8 @@ impl Data {
         } else {
             return Err(format!("{name}: the name ends in neither -l2 nor -cosine").into());
         };
-        let (dim, mut values) = read(&Path::new(name).join("base.fbin"))?;
-        let (query_dim, mut wanted) = read(&Path::new(name).join("query.fbin"))?;
+        let (dim, mut values) = support::fbin::read(&Path::new(name).join("base.fbin"))?;
+        let (query_dim, mut wanted) = support::fbin::read(&Path::new(name).join("query.fbin"))?;
         if query_dim != dim {
             return Err(format!("{name}: rows have {dim} elements, queries {query_dim}").into());
         }
@@ -78,18 +78,6 @@ impl Data {
         let values = Arc::new(Float32Array::new(values, None));
         Ok(FixedSizeListArray::try_new(item, self.dim as i32, values, None)?)
     }
-}
-
-/// Little endian: rows, elements per row, values.
-fn read(path: &Path) -> Result<(usize, Vec<f32>)> {
-    let bytes = std::fs::read(path).map_err(|e| format!("{}: {e}", path.display()))?;
-    let mut words = bytes.chunks_exact(4).map(|w| u32::from_le_bytes([w[0], w[1], w[2], w[3]]));
-    let (rows, dim) = (words.next().unwrap_or(0) as usize, words.next().unwrap_or(0) as usize);
-    let values: Vec<f32> = words.map(f32::from_bits).collect();
-    if dim == 0 || values.len() != rows * dim {
-        return Err(format!("{}: {} values are not {rows} x {dim}", path.display(), values.len()).into());
-    }
-    Ok((dim, values))
 }
 
 pub fn median(mut values: Vec<f64>) -> f64 {
