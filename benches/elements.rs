@@ -26,8 +26,8 @@ use half::{bf16, f16};
 use lance_linalg::distance::hamming::hamming;
 use lance_linalg::distance::{Cosine, DistanceType as LanceMetric, Dot, L2};
 use pennon::{
-    ArrowFixedSizeListVectorStore, BuildParams, DistanceType, ElementType, HnswIndex, PreparedQuery,
-    SearchParams, SearchResult, VectorSource,
+    ArrowFixedSizeListVectorStore, BuildParams, DistanceType, ElementType, HnswIndex, SearchParams,
+    SearchResult, VectorSource,
 };
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -319,7 +319,7 @@ fn kernel(element: ElementType, metric: DistanceType, scored: &Scored, sizes: &S
     let store = Arc::new(ArrowFixedSizeListVectorStore::try_with_elements(element, dim, metric)?);
     store.append_batch(Arc::new(column(element, &scored.rows, dim)?), 0)?;
     let snapshot = store.snapshot();
-    let query = PreparedQuery::new(&scored.query, metric);
+    let query = snapshot.prepare(&scored.query);
     let ids: Vec<u32> = (0..ROWS as u32).collect();
     let ours = |out: &mut [f32]| snapshot.distances_to(&query, &ids, out);
     let theirs = scored.theirs(element, metric);

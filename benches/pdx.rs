@@ -1,7 +1,9 @@
 //! Does a scan of columns that leaves rows out early (PDX, `FlatIndex::freeze`) beat one that compares every row?
 //!
 //! `cargo bench --bench pdx [-- DATA]`: DATA is a folder with `base.fbin` and `query.fbin` whose name ends in `-l2` or
-//! `-cosine`; without it the rows are clustered ones of several dimensions, 1 MB and 128 MB of them, under each metric.
+//! `-cosine`; without it the rows are clustered ones of several dimensions, half a MB, 1 MB and 128 MB of them, under
+//! each metric. Columns are not used with fewer than 1,024 rows, which those of 784 elements in 1 MB are: there, and
+//! where not all rows are searched among, the ratio should be 1.
 //! The 10 nearest by an exact search on one thread: medians of single searches, in turn, whose answers are compared.
 //! `rows` is the scan of the rows as they lie, which `HnswIndex::search_exact` is too. Below all of the rows, a half
 //! and a tenth of them by chance, as a mask.
@@ -22,8 +24,9 @@ type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 const K: usize = 10;
 const QUERIES: usize = 50;
 const DIMS: [usize; 4] = [16, 100, 128, 784];
-/// Values of the rows that fit in a cache, and of those that do not.
-const VALUES: [usize; 2] = [1 << 18, 1 << 25];
+/// Values of the rows that fit in a cache, and of those that do not. The least of them are 1,024 rows of 128 elements,
+/// which is where columns begin to be used, and 167 rows of 784.
+const VALUES: [usize; 3] = [1 << 17, 1 << 18, 1 << 25];
 const METRICS: [DistanceType; 3] = [DistanceType::L2, DistanceType::Cosine, DistanceType::Dot];
 /// Percent of the rows that are searched among.
 const SHARES: [u32; 3] = [100, 50, 10];

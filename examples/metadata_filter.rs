@@ -23,7 +23,8 @@ use pennon::{
 const WORDS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/glove-words.parquet");
 const FREQUENT: i64 = 500;
 
-fn main() -> Result<(), Box<dyn Error>> {
+/// Searches under three conditions, with a graph and with a scan.
+pub fn main() -> Result<(), Box<dyn Error>> {
     let graph = HnswIndex::try_new(100, DistanceType::Cosine, BuildParams::default())?;
     let flat = FlatIndex::try_new(100, DistanceType::Cosine)?;
     let kinds: [(&str, &dyn VectorIndex); 2] = [("graph", &graph), ("scan", &flat)];
@@ -59,6 +60,8 @@ fn main() -> Result<(), Box<dyn Error>> {
             params.mask = mask;
             let (hits, stats) = index.search_with_stats(query, params)?;
             let found: Vec<&str> = hits.iter().map(|hit| words[hit.row_id as usize].as_str()).collect();
+            assert!(name != "g..." || found.iter().all(|word| word.starts_with('g')), "{found:?}");
+            assert!(name != "500 most frequent" || hits.iter().all(|hit| hit.row_id < 500), "{found:?}");
             println!("{kind:<6} {name:<18} {:<60} {} distances", found.join(" "), stats.distances);
         }
     }

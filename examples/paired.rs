@@ -114,7 +114,8 @@ fn build_and_save(texts: &Path, pictures: &Path) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-fn main() -> Result<(), Box<dyn Error>> {
+/// Builds, saves, maps and searches.
+pub fn main() -> Result<(), Box<dyn Error>> {
     let (texts, pictures) = (Path::new(OUTPUT).join("texts"), Path::new(OUTPUT).join("pictures"));
     build_and_save(&texts, &pictures)?;
 

@@ -8,7 +8,8 @@ use arrow_schema::ArrowError;
 /// Result with Pennon's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Everything that can go wrong. A call that returns an error has changed nothing.
+/// Everything that can go wrong. A call that returns an error has changed nothing, but for one: after a
+/// [save](crate::HnswIndex::save) whose last step failed, the sync of the directory, either index may load.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {

@@ -10,7 +10,7 @@ use arrow_buffer::BooleanBuffer;
 
 use crate::distance::DistanceType;
 use crate::error::Result;
-use crate::graph::{GROUP, SearchResult, SearchStats, Sieve, search_all};
+use crate::graph::{GROUP, SearchResult, SearchStats, Sieves, search_all};
 use crate::index::{IndexStats, ResidentBytes, search_batch};
 use crate::lance::Storage;
 use crate::params::SearchParams;
@@ -18,7 +18,7 @@ use crate::source::VectorSource;
 use crate::store::{ArrowFixedSizeListVectorStore, ElementType, RowIds, SkippedRows, VectorStoreSnapshot};
 use crate::table::{OnDuplicate, Table};
 use crate::version::IndexVersion;
-use pdx::{ColumnSieve, Columns};
+use pdx::Columns;
 
 /// An index without a graph: every search compares all rows that qualify with the query, and its answer is exact.
 ///
@@ -114,13 +114,18 @@ impl FlatIndex {
         self.table.contains(row_id)
     }
 
-    /// Lays out the rows of now by columns as well, in a copy of their own (4 bytes an element), so that searches need
-    /// not look at all elements of rows that are far away. Answers are the same to the bit. Rows that come later are
-    /// scanned as they are until the next call, which goes on where this one ended; dead rows keep their place until
-    /// [`compact`](Self::compact). Returns how many rows are laid out; only whole blocks of 64 are.
+    /// Lays out the rows of now by columns as well, so that searches need not look at all elements of rows that are far
+    /// away: PDX (Kuffo, Krippner and Boncz, *PDX: A Data Layout for Vector Similarity Search*,
+    /// [arXiv 2503.04422](https://arxiv.org/abs/2503.04422)). Other than
+    /// [`HnswIndex::freeze`](crate::HnswIndex::freeze), which returns a new index, this adds to the index itself: a copy
+    /// of the vectors, 4 bytes an element more.
     ///
-    /// Nothing is done for elements other than `f32`, and under other metrics than L2, cosine and dot. Searches that
-    /// have a limit of distances make no use of the copy.
+    /// Answers are the same to the bit. Rows that come later are scanned as they are until the next call, which goes on
+    /// where this one ended; dead rows keep their place until [`compact`](Self::compact). Returns how many rows are
+    /// laid out; only whole blocks of 64 are.
+    ///
+    /// Nothing is done for elements other than `f32`, and under other metrics than L2, cosine and dot. The copy is used
+    /// where at least 1,024 rows are searched among, nine in ten of them qualify, and there is no limit of distances.
     pub fn freeze(&self) -> usize {
         let rows = self.table.view(self.version());
         let elements = self.element_type() == ElementType::Float32;
@@ -159,9 +164,8 @@ impl FlatIndex {
         version: IndexVersion,
     ) -> Result<(Vec<SearchResult>, SearchStats)> {
         let columns = self.columns.get().filter(|_| params.max_distances.is_none());
-        let sieve: Option<ColumnSieve<'_>> = columns.and_then(|columns| columns.sieve(query));
-        let sieve = sieve.as_ref().map(|sieve| sieve as &dyn Sieve);
-        search_all(query, params, &self.table.view(version), Some((&self.table.versions, version)), sieve)
+        let sieves = columns.map(|columns| columns as &dyn Sieves);
+        search_all(query, params, &self.table.view(version), Some((&self.table.versions, version)), sieves)
     }
 
     /// Searches for every row of an array; see [`HnswIndex::search_batch`](crate::HnswIndex::search_batch).

@@ -68,6 +68,7 @@ impl HnswIndex {
     }
 
     fn of(store: ArrowFixedSizeListVectorStore, graph: HnswGraph) -> Self {
+        graph.set_metric(store.distance_type(), store.dim());
         Self { table: Table::new(store), graph, read_only: false, loaded_bytes: 0 }
     }
 
@@ -117,7 +118,7 @@ impl HnswIndex {
     }
 
     fn version_of(&self, params: &SearchParams) -> IndexVersion {
-        self.table.version_of(params)
+        self.table.versions.at_least_first(self.table.version_of(params))
     }
 
     /// The vectors of a version.
@@ -133,7 +134,7 @@ impl HnswIndex {
 
     /// One bit for each vector id of a version: whether its row is alive.
     pub fn live_ids(&self, version: IndexVersion) -> BooleanBuffer {
-        self.table.live_ids(version)
+        self.table.live_ids(self.table.versions.at_least_first(version))
     }
 
     /// Rows that are alive.

@@ -16,8 +16,8 @@ const MIN_M: usize = 4;
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum Selection {
-    /// Those that are nearer to the node than to each other (Algorithm 4 in the paper): edges lead in all directions,
-    /// out of a cluster too.
+    /// Those that are nearer to the node than to each other (Algorithm 4 of Malkov and Yashunin): edges lead in all
+    /// directions, out of a cluster too.
     #[default]
     Heuristic,
     /// The nearest (Algorithm 3): no distances between candidates, but copies and clusters know only themselves.
@@ -38,12 +38,17 @@ pub enum PruneStrategy {
 
 /// Parameters of a build, with the names and the bounds of lance-index.
 ///
+/// The paper, and the numbers of algorithms, are those of Malkov and Yashunin, *Efficient and robust approximate
+/// nearest neighbor search using Hierarchical Navigable Small World graphs*,
+/// [arXiv 1603.09320](https://arxiv.org/abs/1603.09320).
+///
 /// `max_level`, `m` and `ef_construction` travel with an exported graph, because Lance rebuilds from them. So does
 /// `m0`, which Lance does not know: it reads lists of any length, and rebuilds with `2 * m`. The others are of the
 /// builder, not of the graph; an imported graph has their defaults.
 ///
 /// Every node is reachable whatever the choices: the edges that make it so are exempt from them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct BuildParams {
     /// Number of levels a graph may have: 7 allows levels 0 to 6.
     pub max_level: u16,
@@ -193,7 +198,8 @@ const DEFAULT_EF: usize = 100;
 pub struct SearchParams {
     /// Rows wanted.
     pub k: usize,
-    /// Candidates kept while walking level 0 (`ef` in the paper). Below `k` it counts as `k`.
+    /// Candidates kept while walking level 0 (`ef` in the paper that [`BuildParams`] names). Below `k` it counts as
+    /// `k`.
     pub ef: usize,
     /// Ends the walk when the next candidate is farther than the `k`-th best row by this part of its
     /// distance; see [`gamma`](Self::gamma).

@@ -73,6 +73,11 @@ pub trait VectorSource: Send + Sync {
         None
     }
 
+    /// Computes once what all distances to a query need. Only speed depends on it.
+    fn prepare<'q>(&self, query: &'q [f32]) -> PreparedQuery<'q> {
+        PreparedQuery::new(query, self.distance_type())
+    }
+
     /// Distance of a query to a vector.
     fn distance_to(&self, query: &[f32], id: u32) -> f32 {
         PreparedQuery::new(query, self.distance_type()).distance(self.vector(id))
@@ -83,7 +88,8 @@ pub trait VectorSource: Send + Sync {
         self.distance_to(&self.widened(left), right)
     }
 
-    /// Distances of a query to several vectors, into `out` (of the same length as `ids`).
+    /// Distances of a query, as [`prepare`](Self::prepare) made it, to several vectors, into `out` (of the same length
+    /// as `ids`).
     ///
     /// A source that keeps Pennon's metrics is faster with
     /// `query.distances(|i| self.vector(ids[i]), out)`.

@@ -12,6 +12,9 @@
 //! ```
 //! A cell that a reader's version covers was stored before the word it loaded; what it may see besides are later
 //! deletes, whose numbers are above its own.
+//!
+//! A loaded index begins with dead vectors: its first version has as many deletes as these are, each of them dead from
+//! number 1 on, and an older version, which was of the index that was saved, means the first.
 
 use std::sync::OnceLock;
 
@@ -56,13 +59,29 @@ impl IndexVersion {
 /// The current version and the dead vectors of all versions.
 pub(crate) struct Versions {
     word: AtomicU64,
+    /// Deletes of the first version.
+    first: u32,
     /// Made by the first delete.
     deleted_by: OnceLock<Chunked<AtomicU32>>,
 }
 
 impl Versions {
     pub fn new() -> Self {
-        Self { word: AtomicU64::new(0), deleted_by: OnceLock::new() }
+        Self { word: AtomicU64::new(0), first: 0, deleted_by: OnceLock::new() }
+    }
+
+    /// Those of an index that begins with so many vectors, some of which are dead in all versions.
+    pub fn starting_with(vectors: u32, dead: &[u32]) -> Self {
+        let first = IndexVersion::new(vectors, dead.len() as u32);
+        let versions = Self { first: first.deletes, ..Self::new() };
+        dead.iter().for_each(|&id| versions.bury(id, 1));
+        versions.publish(first);
+        versions
+    }
+
+    /// No earlier than the first, as far as deletes go.
+    pub fn at_least_first(&self, version: IndexVersion) -> IndexVersion {
+        IndexVersion { deletes: version.deletes.max(self.first), ..version }
     }
 
     pub fn current(&self) -> IndexVersion {

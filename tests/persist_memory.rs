@@ -88,7 +88,7 @@ fn a_mapped_index_has_next_to_nothing_on_the_heap() {
     let home = tempfile::tempdir().unwrap();
     saved(&home.path().join("small"), 600);
     saved(&home.path().join("large"), ROWS);
-    let graph = fs::metadata(home.path().join("large/graph-1.arrow")).unwrap().len() as usize;
+    let graph = fs::metadata(home.path().join("large/pennon-graph-1.arrow")).unwrap().len() as usize;
     let (loaded, mapped) = (growth(home.path(), false), growth(home.path(), true));
     println!("{VECTORS} bytes of vectors and {graph} of graph: {loaded} loaded, {mapped} mapped");
     assert!(loaded > VECTORS, "{loaded} bytes cannot be all: the measurement is wrong");

@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 
 use half::f16;
 
-use super::PreparedQuery;
+use super::{DistanceType, PreparedQuery};
 
 /// An element of a stored vector.
 pub(crate) trait Element: Copy + Send + Sync + 'static {
@@ -17,13 +17,28 @@ pub(crate) trait Element: Copy + Send + Sync + 'static {
     /// The kernels of this CPU for rows of such elements.
     fn kernels() -> &'static Kernels<Self>;
 
+    /// Prepares a query for [`score`](Self::score).
+    fn prepare(vector: &[f32], distance_type: DistanceType) -> PreparedQuery<'_> {
+        PreparedQuery::new(vector, distance_type)
+    }
+
     /// Distances to several rows, of which `row(i)` is the `i`-th.
     #[inline(always)]
     fn score<'v>(query: &PreparedQuery<'_>, row: impl Fn(usize) -> &'v [Self], out: &mut [f32]) {
-        let square = query.square_of_elements();
-        for (i, out) in out.iter_mut().enumerate() {
-            *out = query.distance_to_elements(row(i), square);
-        }
+        score(query, row, out);
+    }
+}
+
+/// Distances one by one.
+#[inline(always)]
+pub(super) fn score<'v, T: Element>(
+    query: &PreparedQuery<'_>,
+    row: impl Fn(usize) -> &'v [T],
+    out: &mut [f32],
+) {
+    let square = query.square_of_elements();
+    for (i, out) in out.iter_mut().enumerate() {
+        *out = query.distance_to_elements(row(i), square);
     }
 }
 
@@ -65,8 +80,6 @@ elements! {
             query.distances(row, out);
         };
     f64: |x| x as f32;
-    i8: |x| f32::from(x);
-    u8: |x| f32::from(x);
     // bfloat16: the upper half of an `f32`.
     [u8; 2]: |x| f32::from_bits(u32::from(u16::from_le_bytes(x)) << 16);
     f16: |x| {
@@ -179,7 +192,7 @@ compiled!(avx2, true, "avx2,fma");
 #[cfg(target_arch = "x86_64")]
 compiled!(avx512, true, "avx512f,avx512bw,avx512vl,avx2,fma");
 
-fn detect<T: Element>() -> Kernels<T> {
+pub(super) fn detect<T: Element>() -> Kernels<T> {
     #[cfg(target_arch = "x86_64")]
     {
         let has_avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");

@@ -1,6 +1,7 @@
 //! Distances: the metrics, and the kernel that computes each on this CPU.
 
 pub(crate) mod element;
+mod integer;
 mod kernels;
 #[cfg(target_arch = "x86_64")]
 mod x86;
@@ -12,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use element::Element;
+use integer::IntegerQuery;
 use kernels::{Kernels, RowKernel, RowsKernel, kernels};
 
 /// Rows that one kernel call scores at a time.
@@ -84,10 +86,19 @@ impl TryFrom<lance_linalg::distance::DistanceType> for DistanceType {
 }
 
 /// A query with all that can be computed once for it: the kernel and, for cosine, its norm.
-#[derive(Clone, Copy)]
+///
+/// Vectors are as long as the query. If one is not, both are read up to the end of the shorter, never past it, and of
+/// several vectors that are scored at once maybe none past the end of the shortest; under cosine the query's norm may
+/// be that of all its elements nevertheless.
+///
+/// Under [`DistanceType::Hamming`] elements are taken as bytes: fractions are cut off, what is below 0 or NaN counts as
+/// 0, and what is above 255 as 255.
+#[derive(Clone)]
 pub struct PreparedQuery<'a> {
     vector: &'a [f32],
     metric: Metric,
+    /// For rows of bytes, if the query is of integers.
+    integers: Option<IntegerQuery>,
 }
 
 #[derive(Clone, Copy)]
@@ -112,7 +123,7 @@ impl<'a> PreparedQuery<'a> {
             DistanceType::L1 => Metric::L1,
             DistanceType::Hamming => Metric::Hamming,
         };
-        Self { vector, metric }
+        Self { vector, metric, integers: None }
     }
 
     /// The query as it was given.
@@ -155,7 +166,7 @@ impl<'a> PreparedQuery<'a> {
     }
 
     /// Distances to several vectors, of which `row(i)` is the `i`-th: to the bit as
-    /// [`distance`](Self::distance) gives them, but in fewer passes over the query.
+    /// [`distance`](Self::distance) gives them for vectors as long as the query, but in fewer passes over it.
     #[inline]
     pub fn distances<'v>(&self, row: impl Fn(usize) -> &'v [f32], out: &mut [f32]) {
         match self.metric {

@@ -26,7 +26,7 @@ use rayon::prelude::*;
 
 use crate::chunked::Chunked;
 use crate::distance::DistanceType;
-use crate::graph::{GROUP, Sieve};
+use crate::graph::{GROUP, Sieve, Sieves};
 use crate::source::VectorSource;
 
 /// Rows of a block.
@@ -158,6 +158,16 @@ impl Columns {
         let squares = usize::from(self.distance_type == DistanceType::Dot);
         let blocks = made * (self.dim + squares) * size_of::<Column>();
         size_of::<Self>() + size_of_val::<[_]>(&self.spread) + self.blocks.resident_bytes() + blocks
+    }
+}
+
+impl Sieves for Columns {
+    fn rows(&self) -> usize {
+        self.made.load(Ordering::Relaxed) as usize * LANES
+    }
+
+    fn of_query(&self, query: &[f32]) -> Option<Box<dyn Sieve + '_>> {
+        Some(Box::new(self.sieve(query)?))
     }
 }
 

@@ -14,7 +14,6 @@ use super::parallel::map;
 use super::parts::UpperRow;
 use super::select::prune;
 use super::slots::NONE;
-use crate::distance::PreparedQuery;
 use crate::error::Result;
 use crate::source::VectorSource;
 
@@ -143,7 +142,7 @@ impl HnswGraph {
         });
         let mut distances = vec![0.0; found.len()];
         let vector = source.widened(id);
-        let query = PreparedQuery::new(&vector, source.distance_type());
+        let query = source.prepare(&vector);
         source.distances_to(&query, &found, &mut distances);
         let mut candidates: Vec<u64> = found.iter().zip(distances).map(|(&id, d)| key::key(d, id)).collect();
         candidates.extend(edges.iter().map(|&(id, distance)| key::key(distance, id)));

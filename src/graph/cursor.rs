@@ -11,7 +11,6 @@ use super::scope::Scope;
 use super::scratch::Scratch;
 use super::search::{SearchResult, key_range, results};
 use super::walk::{Walk, descent_width};
-use crate::distance::PreparedQuery;
 use crate::error::Result;
 use crate::mask::RowMask;
 use crate::params::SearchParams;
@@ -185,7 +184,7 @@ impl<'a, S: VectorSource> Cursor<'a, S> {
     fn walk<R>(&mut self, step: impl FnOnce(&mut Walk<'_, S>, &Scope<'_, S>) -> R) -> R {
         let Self { graph, source, dead, query, mask, max_row_id, visible, scratch, readable, .. } = self;
         let scope = Scope::new(&*source, *visible, *dead, *max_row_id, mask.as_ref());
-        let query = PreparedQuery::new(query, source.distance_type());
+        let query = source.prepare(query);
         let mut walk = Walk::new(graph, source, &query, *readable, scratch);
         let result = step(&mut walk, &scope);
         *readable = walk.readable;

@@ -231,7 +231,85 @@ impl Components {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::graph::line::Line;
+    use crate::graph::slots::SlotArena;
     use crate::params::BuildParams;
+
+    const NODES: u32 = 300;
+
+    /// A graph with lists of up to 10 neighbors, 5 on the upper levels, which lie in rows of 16 slots: there is room
+    /// for too many.
+    fn built() -> crate::Result<HnswGraph> {
+        let graph = HnswGraph::try_new(BuildParams::default().num_edges(5))?;
+        let points = (0..NODES).map(|id| (id * 97 % 307) as f32);
+        graph.insert_batch(0..NODES, &Line(points.collect()))?;
+        let health = graph.health();
+        assert!(health.is_healthy() && health.nodes == NODES as usize, "{health}");
+        Ok(graph)
+    }
+
+    #[test]
+    fn nodes_that_nothing_leads_to_are_found() -> crate::Result<()> {
+        let graph = built()?;
+        let entry = graph.health().entry_point;
+        // No other node depends on one of these.
+        let is_leaf = |id: &u32| (0..NODES).all(|other| graph.nodes.anchor(other) != *id);
+        let leaves = (0..NODES).filter(|id| is_leaf(id) && Some(*id) != entry);
+        let lost: Vec<u32> = leaves.step_by(3).take(12).collect();
+        assert_eq!(lost.len(), 12);
+        for id in 0..NODES {
+            let mut edges = graph.edges(0, id);
+            edges.retain(|edge| !lost.contains(&edge.0));
+            graph.nodes.replace(id, &edges);
+        }
+        let health = graph.health();
+        assert!(!health.is_healthy());
+        assert_eq!((health.nodes, health.reachable, health.unreachable()), (300, 288, 12), "{health}");
+        assert_eq!(health.unreachable_nodes, lost[..10]);
+        assert_eq!((health.lists_over_cap, health.long_lists.len()), (0, 0));
+        let names: Vec<String> = lost[..10].iter().map(u32::to_string).collect();
+        let report = health.to_string();
+        assert!(report.starts_with("nodes         300 (12 unreachable)\n"), "{report}");
+        assert!(report.ends_with(&format!("\nunreachable   {} and 2 more", names.join(", "))), "{report}");
+
+        // Those that lead nowhere either are components of their own.
+        graph.nodes.replace(lost[0], &[]);
+        let alone = lost.iter().filter(|&&id| graph.edges(0, id).is_empty()).count();
+        assert_eq!(graph.health().components, 1 + alone);
+        Ok(())
+    }
+
+    #[test]
+    fn lists_beyond_their_cap_are_found() -> crate::Result<()> {
+        let graph = built()?;
+        let overfill = |arena: &SlotArena, row: u32, id: u32, degree: usize| {
+            let mut edges: Vec<(u32, f32)> = arena.edges(row).collect();
+            let is_new = |other: &u32| *other != id && edges.iter().all(|edge| edge.0 != *other);
+            let more: Vec<u32> = (0..NODES).filter(is_new).take(degree - edges.len()).collect();
+            edges.extend(more.into_iter().map(|other| (other, 1.0)));
+            arena.replace(row, &edges);
+        };
+        let upper_rows = graph.lock_writer().upper_rows;
+        let (upper, row, _) = graph.upper_nodes(NODES, upper_rows)[0];
+        overfill(&graph.nodes, 70, 70, 12);
+        overfill(&graph.upper, row, upper, 7);
+        let health = graph.health();
+        assert!(!health.is_healthy());
+        assert_eq!((health.lists_over_cap, health.unreachable(), health.components), (2, 0, 1), "{health}");
+        let long = |id, level, degree, cap| LongList { id, level, degree, cap };
+        assert_eq!(health.long_lists, [long(70, 0, 12, 10), long(upper, 1, 7, 5)]);
+        assert_eq!((health.max_degree[0], health.max_degree[1], health.degree_histogram[12]), (12, 7, 1));
+        let told = format!("\nover the cap  70 on level 0 (12 of 10), {upper} on level 1 (7 of 5)");
+        assert!(health.to_string().ends_with(&told), "{health}");
+
+        // The first ten of twelve.
+        (100..110).for_each(|id| overfill(&graph.nodes, id, id, 11));
+        let health = graph.health();
+        assert_eq!((health.lists_over_cap, health.long_lists.len()), (12, 10));
+        assert_eq!(health.long_lists[9], long(108, 0, 11, 10));
+        assert!(health.to_string().ends_with("108 on level 0 (11 of 10) and 2 more"), "{health}");
+        Ok(())
+    }
 
     #[test]
     fn what_is_wrong_is_named() -> crate::Result<()> {

@@ -24,7 +24,6 @@ use super::slots::NONE;
 use super::walk::{Walk, descent_width};
 use super::watermarks::Entry;
 use super::{HnswGraph, Writer};
-use crate::distance::PreparedQuery;
 use crate::params::Selection;
 use crate::source::VectorSource;
 
@@ -71,7 +70,7 @@ impl Siblings {
             let before: Vec<u32> = (start..id).collect();
             let mut distances = vec![0.0; before.len()];
             let vector = source.widened(id);
-            let query = PreparedQuery::new(&vector, source.distance_type());
+            let query = source.prepare(&vector);
             source.distances_to(&query, &before, &mut distances);
             distances
         });
@@ -177,7 +176,7 @@ impl HnswGraph {
     {
         let Some(entry) = entry else { return Vec::new() };
         let vector = source.widened(id);
-        let query = PreparedQuery::new(&vector, source.distance_type());
+        let query = source.prepare(&vector);
         let highest = self.levels.target_level(id).min(entry.level);
         let mut way = Vec::with_capacity(entry.level - highest + 1);
         self.scratch.with(|scratch| {
@@ -233,7 +232,7 @@ impl HnswGraph {
         source: &S,
     ) -> Vec<Vec<u64>> {
         let vector = source.widened(id);
-        let query = PreparedQuery::new(&vector, source.distance_type());
+        let query = source.prepare(&vector);
         let ef = self.params.ef_construction;
         let mut candidates = vec![Vec::new(); highest + 1];
         self.scratch.with(|scratch| {

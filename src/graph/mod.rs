@@ -43,6 +43,8 @@ mod health;
 mod insert;
 mod key;
 mod levels;
+#[cfg(test)]
+mod line;
 mod parallel;
 mod parts;
 mod plan;
@@ -71,7 +73,7 @@ use crate::params::BuildParams;
 use crate::source::VectorSource;
 
 pub(crate) use cursor::Cursor;
-pub(crate) use exact::{GROUP, Sieve, search_all};
+pub(crate) use exact::{GROUP, Sieve, Sieves, search_all};
 pub(crate) use frozen::Lists;
 pub use health::{GraphHealth, LongList};
 pub use key::ScoredPoint;
@@ -91,6 +93,10 @@ use watermarks::Watermarks;
 const MAX_M: usize = 4096;
 
 /// An HNSW graph over the vectors of a [`VectorSource`]. It holds edges and no vectors.
+///
+/// After Malkov and Yashunin, *Efficient and robust approximate nearest neighbor search using Hierarchical Navigable
+/// Small World graphs*, [arXiv 1603.09320](https://arxiv.org/abs/1603.09320), whose names the
+/// [parameters](BuildParams) mention.
 ///
 /// All methods take `&self`. Inserts wait for each other; searches wait for nobody.
 pub struct HnswGraph {
@@ -164,6 +170,16 @@ impl HnswGraph {
     /// The parameters of the build.
     pub fn params(&self) -> &BuildParams {
         &self.params
+    }
+
+    /// Says whose vectors these are, for a graph of which nothing else says it.
+    pub(crate) fn set_metric(&self, distance_type: DistanceType, dim: usize) {
+        let _ = self.metric.set((distance_type, dim));
+    }
+
+    /// The metric of all edges, once something was inserted: a `lance:hnsw` batch does not say.
+    pub(crate) fn distance_type(&self) -> Option<DistanceType> {
+        self.metric.get().map(|metric| metric.0)
     }
 
     /// Inserts one node, the next one: `id` is [`len`](Self::len).

@@ -7,6 +7,9 @@
 use super::HnswGraph;
 
 /// An order in which [`HnswIndex::freeze`](crate::HnswIndex::freeze) numbers rows.
+///
+/// After Coleman, Segarra, Smola and Shrivastava, *Graph Reordering for Cache-Efficient Near Neighbor Search*,
+/// [arXiv 2104.03221](https://arxiv.org/abs/2104.03221).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Reorder {

@@ -9,7 +9,7 @@ use super::plan::{Costs, Progress, SearchPlan, SearchStats};
 use super::scope::Scope;
 use super::walk::{Goal, Walk, descent_width};
 use super::watermarks::{Entry, View};
-use crate::distance::{DistanceType, PreparedQuery};
+use crate::distance::DistanceType;
 use crate::error::{Error, Result};
 use crate::params::SearchParams;
 use crate::source::VectorSource;
@@ -38,7 +38,8 @@ impl HnswGraph {
     ///
     /// # Errors
     /// - [`Error::DimensionMismatch`] if `query` has another length than `source.dim()`,
-    /// - [`Error::UnusableQuery`] if an element is NaN or infinite, or all are zero under cosine,
+    /// - [`Error::UnusableQuery`] if an element is NaN or infinite, if all are zero under cosine, or if one is not a
+    ///   byte (a whole number from 0 to 255) under Hamming,
     /// - [`Error::SourceMismatch`] if the source has another metric or dimension than the graph,
     /// - [`Error::MaskLength`] if a mask by id does not have one bit for each id,
     /// - [`Error::InvalidDistanceRange`] if the range is inverted or NaN.
@@ -84,7 +85,7 @@ impl HnswGraph {
         let entry = if entry.id < readable { entry } else { self.entry_below(readable) };
         let ef = params.ef.clamp(1, (readable as usize).max(1));
 
-        let query = PreparedQuery::new(query, source.distance_type());
+        let query = source.prepare(query);
         let (plan, keys) = self.scratch.with(|scratch| {
             let mut walk = Walk::new(self, source, &query, readable, scratch);
             std::mem::swap(&mut walk.effort, &mut effort);

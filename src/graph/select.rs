@@ -5,7 +5,6 @@
 //! from above by more than the distance that it is compared with.
 
 use super::key::{distance, id, key};
-use crate::distance::PreparedQuery;
 use crate::params::{BuildParams, PruneStrategy, Selection};
 use crate::source::VectorSource;
 
@@ -39,7 +38,7 @@ impl<'a, S: VectorSource + ?Sized> Chosen<'a, S> {
     fn is_diverse(&mut self, candidate: u64) -> bool {
         let to_target = distance(candidate);
         let vector = self.source.widened(id(candidate));
-        let query = PreparedQuery::new(&vector, self.source.distance_type());
+        let query = self.source.prepare(&vector);
         for (ids, edges) in self.ids.chunks(GROUP).zip(self.edges.chunks(GROUP)) {
             let distances = &mut self.distances[..ids.len()];
             self.source.distances_to(&query, ids, distances);

@@ -8,7 +8,7 @@ use super::HnswIndex;
 use crate::error::{Error, Result};
 use crate::graph::HnswGraph;
 use crate::store::{ArrowFixedSizeListVectorStore, VectorStoreSnapshot};
-use crate::version::IndexVersion;
+use crate::version::Versions;
 
 /// What an index is in one version. It does not change with the index.
 pub(crate) struct Checkpoint {
@@ -24,12 +24,12 @@ impl HnswIndex {
     /// The current version. Appends wait while the graph is copied.
     ///
     /// # Errors
-    /// As [`HnswGraph::to_lance_hnsw_batch`].
+    /// [`Error::ExportTooLarge`].
     pub(crate) fn checkpoint(&self) -> Result<Checkpoint> {
         let one_at_a_time = self.table.appending.lock().unwrap_or_else(PoisonError::into_inner);
         // While nothing is appended, the version has all nodes, and the lists are taken as they are.
         let version = self.version();
-        let graph = self.graph.to_lance_hnsw_batch(Some(version.vectors()))?;
+        let graph = self.graph.to_hnsw_batch(Some(version.vectors()))?;
         drop(one_at_a_time);
         let vectors = self.table.store.snapshot().prefix(version.vectors());
         let tombstones = match version.deletes() {
@@ -49,11 +49,9 @@ impl HnswIndex {
         read_only: bool,
         loaded_bytes: usize,
     ) -> Self {
-        let index = Self { read_only, loaded_bytes, ..Self::of(store, graph) };
-        // The first version has as many deletes as there are dead rows, and every row is dead from the first on.
-        tombstones.iter().for_each(|&id| index.table.versions.bury(id, 1));
+        let mut index = Self { read_only, loaded_bytes, ..Self::of(store, graph) };
         let vectors = index.table.store.committed_len() as u32;
-        index.table.versions.publish(IndexVersion::new(vectors, tombstones.len() as u32));
+        index.table.versions = Versions::starting_with(vectors, tombstones);
         index
     }
 

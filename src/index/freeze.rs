@@ -11,7 +11,8 @@ use crate::graph::Reorder;
 impl HnswIndex {
     /// A new index of the live rows, whose ids are given out anew so that rows that are met together lie together:
     /// the vectors are copied in that order into one buffer, and the neighbor lists follow. Row ids stay. This index
-    /// is as it was; the new one takes appends as any other, in the order of arrival again.
+    /// is as it was; the new one takes appends as any other, in the order of arrival again. After Coleman, Segarra,
+    /// Smola and Shrivastava, [arXiv 2104.03221](https://arxiv.org/abs/2104.03221).
     ///
     /// Searches give the same row ids at the same distances, but that rows at exactly the same distance, which come
     /// in the order of their ids, may change places. With dead rows in the index, that is said of the

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use arrow_array::{Float32Array, ListArray, RecordBatch, UInt32Array};
 use arrow_buffer::OffsetBuffer;
 use arrow_schema::{ArrowError, DataType, Schema};
+use lance_linalg::distance::DistanceType as LanceDistanceType;
 
 use super::{HNSW_METADATA_KEY, LanceHnswMetadata, LanceHnswParams, hnsw_fields, list_item};
 use crate::error::{Error, Result};
@@ -24,9 +25,22 @@ impl HnswGraph {
     /// Of the parameters `max_level`, `m`, `ef_construction` and `m0` are in the batch. Lance does not know the last:
     /// it reads lists of any length, and rebuilds with twice `m`.
     ///
+    /// The batch names no metric: Lance searches it in that of the vectors it is given with. A graph knows its own from
+    /// its index or the sources of its inserts; an imported one without an index does not before the first insert. A
+    /// metric of the caller's is taken for the one that its source names.
+    ///
     /// # Errors
-    /// [`Error::ExportTooLarge`] if there are more than `i32::MAX` edges.
+    /// - [`Error::NotInLance`] if Lance does not know the metric,
+    /// - [`Error::ExportTooLarge`] if there are more than `i32::MAX` edges.
     pub fn to_lance_hnsw_batch(&self, max_nodes: Option<usize>) -> Result<RecordBatch> {
+        if let Some(distance_type) = self.distance_type() {
+            LanceDistanceType::try_from(distance_type)?;
+        }
+        self.to_hnsw_batch(max_nodes)
+    }
+
+    /// The same whatever the metric, to be read back by [`from_lance_hnsw_batch`](Self::from_lance_hnsw_batch).
+    pub(crate) fn to_hnsw_batch(&self, max_nodes: Option<usize>) -> Result<RecordBatch> {
         encode(self.to_parts(max_nodes.unwrap_or(usize::MAX)), self.params())
     }
 }

@@ -1,5 +1,6 @@
 //! The names in a directory, and the system calls that change them for good.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -31,7 +32,7 @@ impl Part {
             Self::Tombstones => "tombstones",
             Self::Labels => "labels",
         };
-        format!("{part}-{generation}.arrow")
+        format!("pennon-{part}-{generation}.arrow")
     }
 }
 
@@ -43,7 +44,7 @@ fn generation_of(name: &str) -> Option<u64> {
 }
 
 /// The files of all generations, with their generation.
-pub(super) fn of_all_generations(dir: &Path) -> Result<Vec<(PathBuf, u64)>> {
+fn of_all_generations(dir: &Path) -> Result<Vec<(PathBuf, u64)>> {
     let mut files = Vec::new();
     for entry in fs::read_dir(dir).map_err(at(dir))? {
         let entry = entry.map_err(at(dir))?;
@@ -54,13 +55,76 @@ pub(super) fn of_all_generations(dir: &Path) -> Result<Vec<(PathBuf, u64)>> {
     Ok(files)
 }
 
-/// Removes the files of some generations, as far as that can be done: they are in nobody's way.
-pub(super) fn remove(dir: &Path, is_superfluous: impl Fn(u64) -> bool) {
-    for (path, generation) in of_all_generations(dir).unwrap_or_default() {
-        if is_superfluous(generation) {
+/// The files that a save writes. Those that it made go with it, unless it keeps them.
+pub(super) struct Generation<'a> {
+    dir: &'a Path,
+    pub number: u64,
+    made: Vec<PathBuf>,
+}
+
+impl<'a> Generation<'a> {
+    /// The first that is free after the one that the manifest names, or after 0 if there is none.
+    pub fn after(named: u64, dir: &'a Path) -> Result<Self> {
+        let taken: BTreeSet<u64> = of_all_generations(dir)?.into_iter().map(|file| file.1).collect();
+        // What a killed save left has the next number; what somebody else put there may have the last of all.
+        let mut numbers = (named..=u64::MAX).skip(1).chain(1..=named);
+        let number = numbers.find(|number| !taken.contains(number)).unwrap_or(named);
+        Ok(Self { dir, number, made: Vec::new() })
+    }
+
+    /// Makes a file, which must not be there yet.
+    pub fn create(&mut self, part: Part) -> Result<(PathBuf, File)> {
+        let path = self.dir.join(part.file_name(self.number));
+        let file = File::create_new(&path).map_err(at(&path))?;
+        self.made.push(path.clone());
+        Ok((path, file))
+    }
+
+    /// Leaves the files where they are.
+    pub fn keep(mut self) {
+        self.made.clear();
+    }
+}
+
+impl Drop for Generation<'_> {
+    fn drop(&mut self) {
+        for path in &self.made {
             let _ = fs::remove_file(path);
         }
     }
+}
+
+/// Removes the files of all other generations, as far as that can be done: they are in nobody's way.
+pub(super) fn remove_all_but(generation: u64, dir: &Path) {
+    for (path, of) in of_all_generations(dir).unwrap_or_default() {
+        if of != generation {
+            let _ = fs::remove_file(path);
+        }
+    }
+}
+
+/// Takes the right to write to a file from everybody: others may have it mapped. Whoever has it open keeps it. On
+/// Windows such a file could not be removed, and not all file systems know rights, so nothing depends on it.
+pub(super) fn make_read_only(file: &File) {
+    if cfg!(unix)
+        && let Ok(mut permissions) = file.metadata().map(|metadata| metadata.permissions())
+    {
+        permissions.set_readonly(true);
+        let _ = file.set_permissions(permissions);
+    }
+}
+
+/// Makes a directory, and those above it, as far as they are missing. Their names last.
+pub(super) fn make_directory(dir: &Path) -> Result<()> {
+    let is_missing = |ancestor: &&Path| !ancestor.as_os_str().is_empty() && !ancestor.exists();
+    let missing: Vec<&Path> = dir.ancestors().take_while(is_missing).collect();
+    fs::create_dir_all(dir).map_err(at(dir))?;
+    for made in missing {
+        // A name of one part is in the current directory.
+        let parent = made.parent().filter(|parent| !parent.as_os_str().is_empty());
+        sync_directory(parent.unwrap_or(Path::new(".")))?;
+    }
+    Ok(())
 }
 
 /// Waits until nobody else saves into the directory. The lock ends with the file, and with the process.
@@ -110,8 +174,19 @@ mod tests {
                 assert_eq!(generation_of(&part.file_name(generation)), Some(generation), "{part:?}");
             }
         }
-        let overflow = format!("graph-{}0.arrow", u64::MAX);
-        let foreign = ["graph-07.arrow", "graph-+7.arrow", "graph.arrow", "graph-7", "a-7.arrow", ""];
+        let overflow = format!("pennon-graph-{}0.arrow", u64::MAX);
+        let foreign = [
+            "graph-7.arrow",
+            "pennon-graph-07.arrow",
+            "pennon-graph-+7.arrow",
+            "pennon-graph.arrow",
+            "pennon-graph-7",
+            "pennon-7.arrow",
+            "pennon-a-7.arrow",
+            "a-pennon-graph-7.arrow",
+            "pennon.json",
+            "",
+        ];
         for name in foreign.into_iter().chain([overflow.as_str()]) {
             assert_eq!(generation_of(name), None, "{name}");
         }

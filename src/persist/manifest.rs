@@ -28,6 +28,7 @@ pub(super) struct Manifest {
     /// Vector ids given out, those of dead rows too.
     pub vectors: usize,
     pub tombstones: usize,
+    /// Of those that were not known when it was written, the defaults.
     pub params: BuildParams,
     pub files: Files,
 }

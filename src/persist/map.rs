@@ -13,9 +13,11 @@ use memmap2::Mmap;
 
 /// The bytes of a file of an index, read-only, until the last buffer that shares them is dropped.
 pub(super) fn map(file: &File) -> io::Result<Buffer> {
-    // SAFETY: the file must not change while it is mapped. A save never writes to a file that a manifest names: it
-    // makes files of its own and takes the names of old ones away, whose bytes stay as long as they are mapped. That
-    // nobody else writes to the files of an index or cuts them off is what `HnswIndex::load_mmap` asks of its callers.
+    // SAFETY: the file must not change while it is mapped. Nothing in this crate changes it: a save writes to files
+    // that it has made itself under names of their own (`File::create_new`), makes them read-only before a manifest
+    // names them, and never opens them for writing again. What it does to those of other saves is to take their names
+    // away: on Unix the bytes of a mapped file stay until the last mapping goes, Windows refuses. That nobody else
+    // writes to the files of an index or cuts them off is what `HnswIndex::load_mmap` asks of its callers.
     let map = unsafe { Mmap::map(file) }?;
     Ok(Buffer::from(Bytes::from_owner(map)))
 }

@@ -1,13 +1,12 @@
 //! Writing: all files of a new generation, and then the manifest that names them.
 
-use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
 use arrow_array::{RecordBatch, UInt32Array};
 use arrow_schema::{DataType, Field, Schema};
 
-use super::files::{self, Part, at};
+use super::files::{self, Generation, Part};
 use super::manifest::{FORMAT, Files, Manifest};
 use super::sum::{Sum, write_file};
 use crate::error::{Error, Result};
@@ -22,7 +21,7 @@ const BATCH_ROWS: usize = 256;
 
 pub(super) fn save(index: &HnswIndex, dir: &Path, labels: Option<&RecordBatch>) -> Result<()> {
     check_labels(labels, index.version().vectors())?;
-    fs::create_dir_all(dir).map_err(at(dir))?;
+    files::make_directory(dir)?;
     let _lock = files::lock(dir)?;
     // Taken under the lock: the last of two saves has the later version.
     let checkpoint = index.checkpoint()?;
@@ -30,31 +29,29 @@ pub(super) fn save(index: &HnswIndex, dir: &Path, labels: Option<&RecordBatch>) 
     check_labels(labels, vectors)?;
     let labels = labels.map(|labels| labels.slice(0, vectors));
 
-    let last = files::of_all_generations(dir)?.into_iter().map(|file| file.1).max();
-    let generation = last.unwrap_or(0).saturating_add(1);
-    let staged = write_files(dir, generation, &checkpoint, labels.as_ref()).and_then(|written| {
-        // The names have to last before a manifest mentions them.
-        files::sync_directory(dir)?;
-        let manifest = Manifest {
-            format: FORMAT,
-            generation,
-            distance_type: index.distance_type(),
-            dim: index.dim(),
-            vectors,
-            tombstones: checkpoint.tombstones.len(),
-            params: index.params().clone(),
-            files: written,
-        };
-        files::stage_manifest(dir, &manifest.encode()?)
-    });
-    if let Err(error) = staged {
-        files::remove(dir, |of| of == generation);
-        return Err(error);
-    }
+    // Nothing of the older index is needed, not even that its manifest can be read.
+    let named = Manifest::read(dir).map_or(0, |manifest| manifest.generation);
+    let mut generation = Generation::after(named, dir)?;
+    let number = generation.number;
+    let written = write_files(&mut generation, &checkpoint, labels.as_ref())?;
+    // The names have to last before a manifest mentions them.
+    files::sync_directory(dir)?;
+    let manifest = Manifest {
+        format: FORMAT,
+        generation: number,
+        distance_type: index.distance_type(),
+        dim: index.dim(),
+        vectors,
+        tombstones: checkpoint.tombstones.len(),
+        params: index.params().clone(),
+        files: written,
+    };
+    files::stage_manifest(dir, &manifest.encode()?)?;
     // From here on nothing of this generation may be removed: whoever reads might see it already.
+    generation.keep();
     files::publish_manifest(dir)?;
     files::sync_directory(dir)?;
-    files::remove(dir, |of| of != generation);
+    files::remove_all_but(number, dir);
     Ok(())
 }
 
@@ -66,27 +63,26 @@ fn check_labels(labels: Option<&RecordBatch>, vectors: usize) -> Result<()> {
 }
 
 fn write_files(
-    dir: &Path,
-    generation: u64,
+    generation: &mut Generation<'_>,
     checkpoint: &Checkpoint,
     labels: Option<&RecordBatch>,
 ) -> Result<Files> {
-    let path = |part: Part| dir.join(part.file_name(generation));
-    let write = |part: Part, batch: &RecordBatch| -> Result<Sum> {
-        write_file(&path(part), batch.schema_ref(), [Ok(batch.clone())])
-    };
     let dead = Field::new(VECTOR_ID_COLUMN, DataType::UInt32, false);
     let ids = UInt32Array::from(checkpoint.tombstones.clone());
     let tombstones = RecordBatch::try_new(Arc::new(Schema::new(vec![dead])), vec![Arc::new(ids)])?;
     Ok(Files {
-        graph: write(Part::Graph, &checkpoint.graph)?,
-        vectors: write_vectors(&path(Part::Vectors), checkpoint)?,
-        tombstones: write(Part::Tombstones, &tombstones)?,
-        labels: labels.map(|labels| write(Part::Labels, labels)).transpose()?,
+        graph: write(generation, Part::Graph, &checkpoint.graph)?,
+        vectors: write_vectors(generation, checkpoint)?,
+        tombstones: write(generation, Part::Tombstones, &tombstones)?,
+        labels: labels.map(|labels| write(generation, Part::Labels, labels)).transpose()?,
     })
 }
 
-fn write_vectors(path: &Path, checkpoint: &Checkpoint) -> Result<Sum> {
+fn write(generation: &mut Generation<'_>, part: Part, batch: &RecordBatch) -> Result<Sum> {
+    write_file(generation.create(part)?, batch.schema_ref(), [Ok(batch.clone())])
+}
+
+fn write_vectors(generation: &mut Generation<'_>, checkpoint: &Checkpoint) -> Result<Sum> {
     let vectors = &checkpoint.vectors;
     let len = vectors.len() as u32;
     let row = vectors.dim().saturating_mul(size_of::<f32>());
@@ -97,5 +93,5 @@ fn write_vectors(path: &Path, checkpoint: &Checkpoint) -> Result<Sum> {
     });
     // An empty index has a schema too, from which the type of its elements is read.
     let schema = vectors.batch_of(0..0)?.schema();
-    write_file(path, &schema, batches)
+    write_file(generation.create(Part::Vectors)?, &schema, batches)
 }

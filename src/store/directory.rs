@@ -152,7 +152,7 @@ impl<T: Stored> Directory<T> {
             // SAFETY: an id at or past `split` that is committed is in the run of rows at `second`.
             unsafe { block.second.load(Ordering::Relaxed).add((at - split) as usize * self.dim) }
         } else {
-            self.address_in_table(id)
+            return self.vector_in_table(id);
         };
         // SAFETY: I-store: for every id below `committed`, `append` stored the address of `dim` values in
         // the buffer of a batch before the Release store of `committed` that was loaded above. The batch is
@@ -160,12 +160,18 @@ impl<T: Stored> Directory<T> {
         unsafe { slice::from_raw_parts(address, self.dim) }
     }
 
+    /// The vector of a committed id in a block whose ids are in its table.
     #[cold]
-    fn address_in_table(&self, id: u32) -> *const T {
+    fn vector_in_table(&self, id: u32) -> &[T] {
         let table = self.places.get(id / BLOCK).and_then(|places| places.table.get());
         let cell = table.and_then(|table| table.addresses.get((id % BLOCK) as usize));
-        // A committed id of a block in table mode has its cell; `dangling` is never reached.
-        cell.map_or(std::ptr::dangling(), |cell| cell.load(Ordering::Relaxed).cast_const())
+        let address = cell.map_or(null_mut(), |cell| cell.load(Ordering::Relaxed));
+        if address.is_null() {
+            return &[];
+        }
+        // SAFETY: a cell that is not null was stored by `append_run`, with the address of `dim` values in the buffer of
+        // a batch. The id is committed, so that I-store holds of it, as in `vector`.
+        unsafe { slice::from_raw_parts(address.cast_const(), self.dim) }
     }
 
     /// The row id of `id`.

@@ -120,8 +120,16 @@ where
         self.store.committed_len()
     }
 
+    #[inline]
+    fn prepare<'q>(&self, query: &'q [f32]) -> PreparedQuery<'q> {
+        fn of<'q, T: Stored>(_: &Directory<T>, query: &'q [f32], metric: DistanceType) -> PreparedQuery<'q> {
+            T::prepare(query, metric)
+        }
+        of_elements!(self.store.directory, directory => of(directory, query, self.store.distance_type))
+    }
+
     fn distance_to(&self, query: &[f32], id: u32) -> f32 {
-        let query = PreparedQuery::new(query, self.store.distance_type);
+        let query = self.prepare(query);
         let mut distance = [0.0];
         of_elements!(self.store.directory, directory => {
             Element::score(&query, |_| directory.vector(id), &mut distance);

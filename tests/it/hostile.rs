@@ -4,7 +4,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
-use pennon::{BuildParams, DistanceType, Error, HnswGraph, SearchParams, VectorSource};
+use pennon::{BuildParams, DistanceType, Error, HnswGraph, PreparedQuery, SearchParams, VectorSource};
 
 use crate::data::{Plain, Rows, Shape, assert_sorted, clustered, exact_distance, ids, in_pool, uniform};
 use crate::export::{Exported, bytes};
@@ -174,6 +174,28 @@ fn vectors_shorter_than_the_dimension_are_not_read_past_their_end() {
             }
         }
     }
+}
+
+/// Both slices are read up to the end of the shorter.
+#[test]
+fn slices_of_different_lengths_have_a_distance() {
+    let (query, row) = (uniform(1, 100, 8).values, uniform(1, 100, 9).values);
+    for distance_type in [DistanceType::L2, DistanceType::Dot, DistanceType::L1, DistanceType::Hamming] {
+        let distance = |a: &[f32], b: &[f32]| PreparedQuery::new(a, distance_type).distance(b);
+        for len in [0, 1, 7, 16, 33, 64, 99] {
+            let common = distance(&query[..len], &row[..len]);
+            let cases = [distance(&query, &row[..len]), distance(&query[..len], &row)];
+            assert_eq!(cases, [common; 2], "{distance_type}, {len} elements");
+        }
+    }
+}
+
+#[test]
+fn elements_are_taken_as_bytes_under_hamming() {
+    let values = [1.9, -3.0, 1.0e9, f32::NAN];
+    let query = PreparedQuery::new(&values, DistanceType::Hamming);
+    assert_eq!(query.distance(&[1.0, 0.0, 255.0, 0.0]), 0.0);
+    assert_eq!(query.distance(&[0.5, 3.0, 254.0, 255.0]), 1.0 + 2.0 + 1.0 + 8.0);
 }
 
 /// A source whose length shrinks between two calls.

@@ -23,6 +23,8 @@ const DIM: usize = 4;
 fn run(distance_type: DistanceType, ops: &[Op]) {
     let params = BuildParams::default().num_edges(4).ef_construction(16);
     let everything = Look { seed: 1, k: usize::MAX, ef: 10, mask: Mask::None, max_row_id: None, pin: None };
+    // All saves are into one directory: each takes the files away that the last one may have mapped.
+    let home = tempfile::tempdir().unwrap();
     let mut past: Vec<Era> = Vec::new();
     let mut era = Era::of(HnswIndex::try_new(DIM, distance_type, params).unwrap());
     let mut fresh = 10;
@@ -54,12 +56,23 @@ fn run(distance_type: DistanceType, ops: &[Op]) {
             Op::OutAndIn => {
                 let (graph, vectors) = era.index.to_lance_batches().unwrap();
                 assert_eq!(vectors.num_rows(), era.index.len());
-                Some(HnswIndex::from_lance_batches(&graph, &vectors).unwrap())
+                Some(Era::of(HnswIndex::from_lance_batches(&graph, &vectors).unwrap()))
             }
-            Op::Compact => Some(era.index.compact().unwrap()),
+            Op::SaveAndLoad => {
+                era.index.save(home.path()).unwrap();
+                let mapped = era.reloaded(HnswIndex::load_mmap(home.path()).unwrap());
+                let loaded = era.reloaded(HnswIndex::load(home.path()).unwrap());
+                mapped.assert_read_only();
+                mapped.check();
+                for (reloaded, what) in [(&mapped, "mapped"), (&loaded, "loaded")] {
+                    assert_eq!(reloaded.answers(), era.answers(), "{what}");
+                }
+                past.push(mapped);
+                Some(loaded)
+            }
+            Op::Compact => Some(Era::of(era.index.compact().unwrap())),
         };
-        if let Some(index) = next {
-            let next = Era::of(index);
+        if let Some(next) = next {
             assert_eq!(next.contents(), era.contents(), "{op:?}");
             past.push(replace(&mut era, next));
         }

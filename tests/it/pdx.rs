@@ -41,9 +41,10 @@ fn assert_same(plain: &FlatIndex, frozen: &FlatIndex, query: &[f32], params: &Se
 
 #[test]
 fn every_dimension_and_odd_sizes() {
-    let sizes = [1, 63, 64, 65, 127, 128, 200, 333, 1_025];
+    // Columns are used from 1,024 rows on.
+    let sizes = [1, 63, 64, 333, 1_023, 1_024, 1_025, 1_088, 1_151];
     for dim in 1..=130 {
-        let n = sizes[dim % sizes.len()].max(if dim % 3 == 0 { 700 } else { 1 });
+        let n = sizes[dim % sizes.len()].max(if dim % 4 == 0 { 1_100 } else { 1 });
         for (number, distance_type) in METRICS.into_iter().enumerate() {
             let shape = Shape::ALL[(dim + number) % Shape::ALL.len()];
             let mut rows = shape.rows(n, dim, dim as u64);
@@ -102,7 +103,7 @@ fn extreme_magnitudes() {
                     let sign = if rng.random_range(0..2) == 0 { 1.0 } else { -1.0 };
                     sign * 10.0_f32.powf(exponent)
                 };
-                let rows = Rows { dim, values: (0..300 * dim).map(|_| value()).collect() };
+                let rows = Rows { dim, values: (0..1_100 * dim).map(|_| value()).collect() };
                 let queries = Rows { dim, values: (0..6 * dim).map(|_| value()).collect() };
                 let (plain, frozen) = pair(&rows, distance_type, 0);
                 for query in queries.iter().chain([rows.row(17)]) {

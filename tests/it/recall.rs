@@ -181,11 +181,17 @@ mod words {
         let (queries, held) = (rows.reordered(&held_out), rows.reordered(&indexed));
         for batch in [100, 4_800] {
             let index = build(&held, DistanceType::Cosine, &params(200), batch);
-            let mut at_100 = 0.0;
-            for ef in [10, 20, 50, 100] {
-                at_100 = recall_at_10(&index, &held, &queries, ef);
-                println!("4,800 words in batches of {batch}, cosine, ef = {ef}: recall@10 {at_100:.4}");
+            let at = |ef: usize| {
+                let found = recall_at_10(&index, &held, &queries, ef);
+                println!("4,800 words in batches of {batch}, cosine, ef = {ef}: recall@10 {found:.4}");
+                found
+            };
+            for ef in [10, 20, 50] {
+                at(ef);
             }
+            // With m = 16 and ef_construction = 200.
+            let (at_64, at_100) = (at(64), at(100));
+            assert!(at_64 > 0.95, "batches of {batch}: recall@10 {at_64} at ef = 64");
             assert!(at_100 >= 0.98, "batches of {batch}: recall@10 {at_100} at ef = 100");
         }
     }

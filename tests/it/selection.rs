@@ -6,7 +6,9 @@ use std::time::Instant;
 
 use arrow_array::RecordBatch;
 use pennon::lance::HNSW_METADATA_KEY;
-use pennon::{BuildParams, DistanceType, HnswGraph, HnswIndex, PruneStrategy, SearchParams, Selection};
+use pennon::{
+    BuildParams, DistanceType, HnswGraph, HnswIndex, PruneStrategy, SearchParams, SearchPlan, Selection,
+};
 
 use crate::data::{Rows, Shape, build, clustered, curve, in_pool, recall, uniform};
 use crate::export::{Exported, bytes};
@@ -187,7 +189,8 @@ fn rows_and_queries(shape: Shape, n: usize) -> (Rows, Rows) {
 }
 
 /// The nearest neighbors alone are no navigable graph on every data set, which is why they are not the default: there,
-/// as among copies, the figures are printed only.
+/// as among copies, recall is printed only. What holds everywhere is that each row can be reached from the entry point,
+/// so that a walk for all rows meets every one of them, and its answer is that of a scan.
 #[test]
 fn searches_find_what_they_should() {
     for shape in [Shape::Random, Shape::Clustered, Shape::Sorted, Shape::Copies] {
@@ -195,21 +198,31 @@ fn searches_find_what_they_should() {
         for params in ways(8, 64) {
             let case = format!("{shape:?}, {}", name(&params));
             let index = build(&rows, L2, &params, 2_000);
+            let health = index.health();
+            assert!(health.is_healthy(), "{case}: {health}");
+            for query in queries.iter().take(3) {
+                let (all, stats) = index.search_with_stats(query, SearchParams::new(2_000, 2_000)).unwrap();
+                assert_eq!((stats.plan, all.len()), (SearchPlan::Graph, 2_000), "{case}: {stats:?}");
+                let exact = index.search_exact(query, SearchParams::top(2_000)).unwrap();
+                assert!(all == exact, "{case}: a walk for all rows is not exact");
+            }
             let found = recall(&rows, &queries, L2, 10, |query| {
                 index.search(query, SearchParams::new(10, 64)).unwrap()
             });
-            let degree = index.health().mean_degree();
+            let degree = health.mean_degree();
             println!("{case}: recall@10 {found:.4} at ef = 64, {degree:.1} neighbors per row");
             let diverse =
                 params.selection == Selection::Heuristic && params.prune == PruneStrategy::Heuristic;
             let least = match shape {
-                Shape::Copies => 0.0,
-                _ if diverse && cap(&params) > params.m => 0.93,
-                _ if diverse => 0.80,
-                Shape::Random | Shape::Clustered => 0.50,
-                _ => 0.0,
+                Shape::Copies => None,
+                _ if diverse && cap(&params) > params.m => Some(0.93),
+                _ if diverse => Some(0.80),
+                Shape::Random | Shape::Clustered => Some(0.50),
+                _ => None,
             };
-            assert!(found >= least, "{case}: recall {found}");
+            if let Some(least) = least {
+                assert!(found >= least, "{case}: recall {found}");
+            }
         }
     }
 }

@@ -422,6 +422,55 @@ fn a_flat_index_is_a_scan() {
 }
 
 #[test]
+fn a_query_under_hamming_is_of_bytes() {
+    let rows = (0..100_u8).map(|row| Some([Some(row), Some(7), Some(255)]));
+    let rows = FixedSizeListArray::from_iter_primitive::<UInt8Type, _, _>(rows, 3);
+    let (element_type, distance_type) = (ElementType::UInt8, DistanceType::Hamming);
+    let flat = FlatIndex::try_with_elements(element_type, 3, distance_type).unwrap();
+    let params = BuildParams::default();
+    let graph = HnswIndex::try_with_elements(element_type, 3, distance_type, params).unwrap();
+    flat.append(&rows, 0).unwrap();
+    graph.append(&rows, 0).unwrap();
+    let top = || SearchParams::top(5);
+    let good = [0.0_f32, 7.0, 255.0];
+    for bad in [0.5, -1.0, 255.5, 256.0, 1.0e9] {
+        for at in 0..3 {
+            let mut query = good;
+            query[at] = bad;
+            let message =
+                format!("the query cannot be searched for: a value that is not a byte at element {at}");
+            let errors = [
+                flat.search(&query, top()).err(),
+                graph.search(&query, top()).err(),
+                graph.search_exact(&query, top()).err(),
+                graph.cursor(&query, top()).err(),
+            ];
+            for error in errors {
+                let error = error.unwrap();
+                assert!(
+                    matches!(error, Error::UnusableQuery { position, .. } if position == at),
+                    "{error:?}"
+                );
+                assert_eq!(error.to_string(), message);
+            }
+            let queries = Rows { dim: 3, values: [good, query].concat() }.array();
+            for error in [flat.search_batch(&queries, top()).err(), graph.search_batch(&queries, top()).err()]
+            {
+                let error = error.unwrap();
+                assert!(matches!(error, Error::InvalidQuery { row: 1, .. }), "{error:?}");
+                assert_eq!(error.to_string(), format!("query 1: {message}"));
+            }
+        }
+    }
+    for zero in [0.0, -0.0] {
+        let query = [zero, 7.0, 255.0];
+        for found in [flat.search(&query, top()).unwrap(), graph.search(&query, top()).unwrap()] {
+            assert_eq!((found[0].row_id, found[0].distance), (0, 0.0));
+        }
+    }
+}
+
+#[test]
 fn a_flat_index_takes_every_element() {
     let bytes = |rows: Range<u8>| {
         let rows = rows.map(|row| Some((0..4).map(move |at| Some(row.wrapping_mul(37).rotate_left(at)))));

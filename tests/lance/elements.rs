@@ -2,6 +2,7 @@
 //! pennon's finds, in Lance's own storage of these elements where it has one, and over the same numbers as `f32`.
 
 use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
@@ -18,7 +19,7 @@ use lance_index::vector::flat::storage::{FlatBinStorage, FlatFloatStorage};
 use lance_index::vector::hnsw::HNSW;
 use lance_index::vector::hnsw::builder::HnswBuildParams;
 use lance_index::vector::quantizer::QuantizerStorage;
-use lance_index::vector::storage::VectorStore;
+use lance_index::vector::storage::{DistCalculator, VectorStore};
 use lance_index::vector::v3::subindex::IvfSubIndex;
 use pennon::lance::{FLAT_COLUMN, ROW_ID_COLUMN};
 use pennon::{
@@ -241,6 +242,32 @@ fn lance_searches_an_export_of_bits() {
     let layout = Layout::decode(&exported.graph);
     assert_eq!(layout.reachable(), ROWS);
     exported.assert_found_by_lance(&storage, &exported.queries, "bits, hamming");
+}
+
+/// What the documentation of `to_record_batch` says of elements that Lance does not search: the batch is for the way
+/// back.
+#[test]
+fn lance_takes_elements_that_it_does_not_search() {
+    let metric = DistanceType::L2;
+    for element in [ElementType::BFloat16, ElementType::Int8, ElementType::UInt8] {
+        let exported = Exported::new(element, metric);
+        let storage = lance_storage(exported.vectors.clone(), DIM, metric);
+        assert_eq!(storage.len(), ROWS);
+        let query = exported.queries.value(0);
+        let outcome = catch_unwind(AssertUnwindSafe(|| drop(storage.dist_calculator(query, 0.0))));
+        let panic = outcome.unwrap_err();
+        let message = panic.downcast_ref::<String>().map_or("", String::as_str);
+        assert!(message.contains("does not support data type"), "{element}: {message:?}");
+    }
+
+    let exported = Exported::new(ElementType::UInt8, metric);
+    let (vectors, metadata) = (exported.vectors.clone(), FlatMetadata { dim: DIM });
+    let storage = FlatBinStorage::try_from_batch(vectors, &metadata, lance_metric(metric), None).unwrap();
+    let query = exported.queries.value(0);
+    let row = exported.vectors[FLAT_COLUMN].as_fixed_size_list().value(7);
+    let pairs = floats(&query).into_iter().zip(floats(&row));
+    let bits: u32 = pairs.map(|(x, y)| (x as u8 ^ y as u8).count_ones()).sum();
+    assert_eq!(storage.dist_calculator(query, 0.0).distance(7), bits as f32);
 }
 
 /// A graph that Lance built over elements of its own storage is searched, grows, and is as good as one of pennon's.

@@ -6,7 +6,7 @@ use lance_index::vector::flat::storage::FlatFloatStorage;
 use lance_index::vector::hnsw::HNSW;
 use lance_index::vector::hnsw::builder::HnswBuildParams;
 use lance_index::vector::v3::subindex::IvfSubIndex;
-use pennon::{BuildParams, DistanceType, HnswGraph};
+use pennon::{BuildParams, DistanceType, Error, HnswGraph};
 
 use crate::data::{Built, Vectors, lance_storage_of};
 
@@ -87,4 +87,32 @@ fn to_lance_hnsw_is_the_export_loaded() {
             assert_eq!(BuildParams::try_from(&hnsw.metadata().params).unwrap(), params);
         }
     }
+}
+
+/// Only a graph that was read from a batch does not know its metric.
+#[test]
+fn a_graph_of_l1_does_not_become_one_of_lances() {
+    let assert_refused = |graph: &HnswGraph| {
+        let errors =
+            [graph.to_lance_hnsw(None).err().unwrap(), graph.to_lance_hnsw_batch(None).err().unwrap()];
+        for error in errors {
+            assert!(
+                matches!(&error, Error::NotInLance { what: "distance type", actual } if actual == "l1"),
+                "{error:?}"
+            );
+            assert_eq!(error.to_string(), "Lance has no distance type l1");
+        }
+    };
+    let vectors = Vectors::clustered(300, 8, 33);
+    let built = Built::new(&vectors, DistanceType::L1, BuildParams::default());
+    assert_refused(&built.graph);
+
+    // The batch of another metric's graph does not say which.
+    let built = Built::new(&vectors, DistanceType::L2, BuildParams::default());
+    let batch = built.graph.to_lance_hnsw_batch(None).unwrap();
+    let graph = HnswGraph::from_lance_hnsw_batch(&batch).unwrap();
+    assert_eq!(graph.to_lance_hnsw(None).unwrap().len(), 300);
+    let grown = Built::around(graph, &vectors, DistanceType::L1);
+    grown.append(&Vectors::clustered(10, 8, 34));
+    assert_refused(&grown.graph);
 }

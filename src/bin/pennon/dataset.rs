@@ -19,7 +19,7 @@ use crate::arguments::{BuildArguments, at_least_one};
 use crate::failure::{Context, Failure, Result, fail};
 use crate::progress;
 use crate::report::{Facts, grouped, print};
-use crate::staging::OutputDirectory;
+use crate::staging::{self, OutputDirectory};
 use crate::table::Table;
 use rows::TableRows;
 
@@ -36,6 +36,8 @@ pub fn is_meant(arguments: &BuildArguments) -> bool {
 pub fn run(arguments: &BuildArguments) -> Result<()> {
     let params = params(arguments)?;
     let input = &arguments.file;
+    // First of all: a dataset that a killed build had set aside is to be found in its place.
+    staging::clear_abandoned(arguments.dataset.lance.as_deref().unwrap_or(input));
     let facts = match &arguments.dataset.lance {
         Some(directory) if !input.is_dir() => create(arguments, directory, params)?,
         Some(directory) if !is_same(input, directory) => {

@@ -2,15 +2,17 @@
 //!
 //! An output is written inside a temporary directory on the file system of its destination and
 //! renamed into place at the end. The temporary directory goes away with everything left in it,
-//! also after an error.
+//! also after an error. What is left of a process that was killed goes away with the next output
+//! beside it.
+
+mod directory;
 
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
-use tempfile::TempDir;
-
 use crate::failure::{Context, Result, fail};
+use directory::Staging;
 
 /// Where an output directory goes, known to be acceptable.
 #[derive(Debug)]
@@ -23,6 +25,7 @@ impl OutputDirectory {
     /// Fails unless `path` can be created, or is a directory with no files but `replaceable`
     /// ones. Creates nothing.
     pub fn check(path: &Path, replaceable: &'static [&'static str]) -> Result<Self> {
+        clear_abandoned(path);
         let output = Self { path: resolve(path)?, replaceable };
         output.check_content()?;
         probe(&output.path)?;
@@ -32,21 +35,23 @@ impl OutputDirectory {
     /// Lets `fill` write into a new directory, which then takes the place of the old one.
     pub fn write(&self, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
         let staging = staging_for(&self.path)?;
-        let fresh = staging.path().join("new");
+        let fresh = staging.fresh();
         fs::create_dir(&fresh).context(|| cannot_write(&self.path))?;
         fill(&fresh)?;
         // Hours may have passed since the first look.
         if !self.check_content()? {
             return move_into_place(&fresh, &self.path);
         }
-        let old = staging.path().join("old");
-        fs::rename(&self.path, &old).context(|| cannot_write(&self.path))?;
+        if exchange(&fresh, &self.path) {
+            return Ok(()); // What was there goes with the temporary directory.
+        }
+        let old = staging.set_aside(&self.path).context(|| cannot_write(&self.path))?;
         move_into_place(&fresh, &self.path).or_else(|failure| {
             if fs::rename(&old, &self.path).is_ok() {
                 return Err(failure);
             }
-            let kept = staging.keep().join("old");
-            fail(format!("{failure}; what was there is in {}", kept.display()))
+            staging.keep();
+            fail(format!("{failure}; what was there is {}", old.display()))
         })
     }
 
@@ -83,6 +88,7 @@ pub struct OutputFile {
 impl OutputFile {
     /// Fails unless `path` can be created or is a regular file. Creates nothing.
     pub fn check(path: &Path) -> Result<Self> {
+        clear_abandoned(path);
         let path = resolve(path)?;
         if fs::symlink_metadata(&path).is_ok_and(|metadata| !metadata.is_file()) {
             let name = path.display();
@@ -95,10 +101,32 @@ impl OutputFile {
     /// Replaces the file.
     pub fn write(&self, content: &str) -> Result<()> {
         let staging = staging_for(&self.path)?;
-        let fresh = staging.path().join("new");
+        let fresh = staging.fresh();
         fs::write(&fresh, content).context(|| cannot_write(&self.path))?;
         move_into_place(&fresh, &self.path)
     }
+}
+
+/// Removes what processes that were killed left beside an output, and puts back what one of them
+/// had set aside. Whoever looks at what is there calls this first.
+pub fn clear_abandoned(path: &Path) {
+    if let Ok(path) = resolve(path)
+        && let Ok(parent) = existing_parent(&path)
+    {
+        directory::clear_abandoned(parent);
+    }
+}
+
+/// Exchanges two directories at one instant, if the system can.
+#[cfg(any(target_os = "linux", target_vendor = "apple"))]
+fn exchange(one: &Path, other: &Path) -> bool {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE).is_ok()
+}
+
+#[cfg(not(any(target_os = "linux", target_vendor = "apple")))]
+fn exchange(_: &Path, _: &Path) -> bool {
+    false
 }
 
 /// The absolute path, without symbolic links if it exists: what they point to is replaced.
@@ -114,8 +142,13 @@ fn probe(path: &Path) -> Result<()> {
     staging_for(path).map(drop)
 }
 
-/// A temporary directory in the nearest existing parent of `path`, so on its file system.
-fn staging_for(path: &Path) -> Result<TempDir> {
+/// A temporary directory on the file system of `path`.
+fn staging_for(path: &Path) -> Result<Staging> {
+    Staging::create(existing_parent(path)?).context(|| cannot_write(path))
+}
+
+/// The nearest parent of an absolute path that exists.
+fn existing_parent(path: &Path) -> Result<&Path> {
     let mut parents = path.ancestors().skip(1);
     let exists = |parent: &&Path| {
         // A file counts: it gives the error that says what is in the way.
@@ -128,7 +161,7 @@ fn staging_for(path: &Path) -> Result<TempDir> {
         let parent = parent.display();
         return fail(format!("{}: {parent} is not a directory", cannot_write(path)));
     }
-    tempfile::Builder::new().prefix(".pennon-").tempdir_in(parent).context(|| cannot_write(path))
+    Ok(parent)
 }
 
 fn is_missing(error: &io::Error) -> bool {
@@ -178,6 +211,19 @@ mod tests {
         assert_eq!(fs::read_to_string(path.join("a")).unwrap(), "first");
         write("second").unwrap();
         assert_eq!(fs::read_to_string(path.join("a")).unwrap(), "second");
+        assert_eq!(names(home.path()), ["out"]);
+    }
+
+    #[test]
+    fn what_a_killed_process_set_aside_is_looked_at() {
+        let home = tempfile::tempdir().unwrap();
+        let left = home.path().join(".pennon-x7Kq2f");
+        fs::create_dir_all(left.join("new")).unwrap();
+        fs::create_dir_all(left.join("old/out")).unwrap();
+        fs::write(left.join("old/out/notes"), "").unwrap();
+        fs::write(left.join("lock"), "").unwrap();
+        let failure = OutputDirectory::check(&home.path().join("out"), FILES).unwrap_err();
+        assert!(failure.to_string().contains("it holds 'notes'"), "{failure}");
         assert_eq!(names(home.path()), ["out"]);
     }
 

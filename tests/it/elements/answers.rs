@@ -7,10 +7,9 @@ use arrow_buffer::NullBuffer;
 use pennon::{DistanceType, ElementType, HnswIndex, SearchParams, VectorSource};
 
 use super::columns::{
-    ELEMENTS, child, column, index_of, list, numbers, oracle, pairs, query, stored, tolerance,
+    ELEMENTS, child, column, graph_bytes, index_of, list, numbers, oracle, pairs, query, stored, tolerance,
 };
 use crate::data::{Tally, assert_sorted, ids, in_pool};
-use crate::export::bytes;
 
 /// Beam for a recall of 0.95: inner products are not a metric and need a wider one.
 fn ef(distance_type: DistanceType) -> usize {
@@ -170,7 +169,7 @@ fn the_same_batches_give_the_same_bytes_on_any_number_of_threads() {
         let built = |threads| {
             in_pool(threads, || {
                 let index = index_of(element, distance_type, &array, 400);
-                bytes(&index.graph().to_lance_hnsw_batch(None).unwrap())
+                graph_bytes(&index)
             })
         };
         let one = built(1);

@@ -198,3 +198,10 @@ pub fn tolerance(element: ElementType, distance_type: DistanceType, query: &[f32
         _ => 1e-6 * (1.0 + sum(|x, y| (x * y).abs())),
     }
 }
+
+/// The graph as it is saved: of any metric, also of one that no batch for Lance can have.
+pub fn graph_bytes(index: &HnswIndex) -> Vec<u8> {
+    let home = tempfile::tempdir().unwrap();
+    index.save(home.path()).unwrap();
+    std::fs::read(home.path().join("pennon-graph-1.arrow")).unwrap()
+}

@@ -9,9 +9,10 @@ use pennon::{
     SkippedRows, VectorSource,
 };
 
-use super::columns::{ELEMENTS, child, column, index_of, item, list, numbers, oracle, pairs, query, stored};
+use super::columns::{
+    ELEMENTS, child, column, graph_bytes, index_of, item, list, numbers, oracle, pairs, query, stored,
+};
 use crate::data::{in_pool, uniform};
-use crate::export::bytes;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Fate {
@@ -142,8 +143,8 @@ fn slices_give_what_their_copies_give() {
             from_copies.append(&list(element, DIM, copy, None), start as u64).unwrap();
         }
         assert_eq!((from_slices.len(), from_copies.len()), (550, 550), "{element}, {distance_type}");
-        let graph = |index: &HnswIndex| bytes(&index.graph().to_lance_hnsw_batch(None).unwrap());
-        assert!(graph(&from_slices) == graph(&from_copies), "{element}, {distance_type}: the graphs differ");
+        let same = graph_bytes(&from_slices) == graph_bytes(&from_copies);
+        assert!(same, "{element}, {distance_type}: the graphs differ");
         let snapshot = from_slices.snapshot();
         for (id, row) in (0..).zip(&rows) {
             assert_eq!(snapshot.row_id(id), u64::from(id));

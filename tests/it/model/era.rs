@@ -26,7 +26,7 @@ struct Row {
     died: u64,
 }
 
-/// One index and its model. A compaction or an import begins another; this one must go on answering.
+/// One index and its model. A compaction, an import or a load begins another; this one must go on answering.
 pub struct Era {
     pub index: HnswIndex,
     rows: Vec<Row>,
@@ -43,6 +43,15 @@ fn assert_named(error: &Error, name: &str) {
     assert!(format!("{error:?}").starts_with(name), "{error:?} instead of {name}");
 }
 
+/// A query that can be searched for under any metric.
+fn query_of(seed: u64) -> Vec<f32> {
+    let mut query = whole_numbers(&mut StdRng::seed_from_u64(seed));
+    if query.iter().all(|&x| x == 0.0) {
+        query[0] = 1.0;
+    }
+    query
+}
+
 impl Era {
     /// An index of rows that are all alive.
     pub fn of(index: HnswIndex) -> Self {
@@ -56,6 +65,20 @@ impl Era {
         let rows = (0..snapshot.len() as u32).map(row).collect();
         let skipped = index.skipped().total();
         Self { index, rows, now: 0, skipped, pins: Vec::new() }
+    }
+
+    /// The same rows in an index that was loaded, under the same ids: what is dead now was never alive there.
+    pub fn reloaded(&self, index: HnswIndex) -> Self {
+        let snapshot = index.snapshot();
+        assert_eq!(snapshot.len(), self.rows.len());
+        let row = |(id, row): (usize, &Row)| {
+            let (row_id, vector) = (snapshot.row_id(id as u32), snapshot.vector(id as u32));
+            assert_eq!((row_id, vector), (row.row_id, row.vector.as_slice()), "vector id {id}");
+            let died = if row.died == ALIVE { ALIVE } else { 0 };
+            Row { row_id, vector: vector.to_vec(), born: 0, died }
+        };
+        let rows = self.rows.iter().enumerate().map(row).collect();
+        Self { index, rows, now: 0, skipped: 0, pins: Vec::new() }
     }
 
     fn alive(&self, at: u64) -> impl Iterator<Item = (usize, &Row)> {
@@ -154,6 +177,33 @@ impl Era {
         assert_named(&error, name);
     }
 
+    /// Panics unless the index refuses changes of every kind.
+    pub fn assert_read_only(&self) {
+        let (index, one) = (&self.index, uniform(1, DIM, 1).array());
+        let fresh = u64::MAX - 9;
+        let mut errors = vec![
+            index.append(&one, fresh).unwrap_err(),
+            index.append_unique(&one, fresh).unwrap_err(),
+            index.upsert(&one, fresh).unwrap_err(),
+            index.delete(fresh).unwrap_err(),
+        ];
+        if let Some(&row_id) = self.live_row_ids().first() {
+            errors.push(index.upsert(&one, row_id).unwrap_err());
+            errors.push(index.delete(row_id).unwrap_err());
+        }
+        errors.iter().for_each(|error| assert_named(error, "ReadOnly"));
+    }
+
+    /// What some searches find, to be compared with another index of the same rows.
+    pub fn answers(&self) -> Vec<Vec<SearchResult>> {
+        let search = |query: Vec<f32>| {
+            let params = SearchParams::new(10, 12);
+            let found = self.index.search(&query, params.clone()).unwrap();
+            [found, self.index.search_exact(&query, params).unwrap()]
+        };
+        (0..4).map(query_of).flat_map(search).collect()
+    }
+
     /// What the model knows without a search.
     pub fn check(&self) {
         let live: HashSet<u64> = self.live_row_ids().into_iter().collect();
@@ -193,10 +243,7 @@ impl Era {
                 bits.rotate_left(id as u32 % 64) & 1 == 1
             }))),
         };
-        let mut query = whole_numbers(&mut StdRng::seed_from_u64(look.seed));
-        if query.iter().all(|&x| x == 0.0) {
-            query[0] = 1.0;
-        }
+        let query = query_of(look.seed);
         let distance = |row: &Row| exact_distance(self.index.distance_type(), &query, &row.vector);
         let wanted = self.alive(at).filter(|&(id, row)| admits(id, row.row_id));
         let mut wanted: Vec<(f64, u64)> = wanted.map(|(_, row)| (distance(row), row.row_id)).collect();

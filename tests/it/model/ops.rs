@@ -77,6 +77,7 @@ pub enum Op {
     Pin,
     Refused(usize),
     OutAndIn,
+    SaveAndLoad,
     Compact,
 }
 
@@ -119,6 +120,7 @@ pub fn op() -> impl Strategy<Value = Op> {
         2 => Just(Op::Pin),
         1 => (0..8_usize).prop_map(Op::Refused),
         1 => Just(Op::OutAndIn),
+        1 => Just(Op::SaveAndLoad),
         1 => Just(Op::Compact),
     ]
 }

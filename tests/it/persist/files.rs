@@ -1,5 +1,6 @@
 //! The files of a saved index: labels beside it, memory that they become, files of others.
 
+use std::collections::BTreeSet;
 use std::fs;
 
 use arrow_array::RecordBatch;
@@ -7,8 +8,10 @@ use arrow_array::cast::AsArray;
 use arrow_array::types::Float32Type;
 use arrow_ipc::reader::FileReader;
 use pennon::{Error, HnswIndex};
+use serde_json::json;
 
-use super::{both_of, files_of, labels, lively, names_of};
+use super::forged::{manifest_of, seal};
+use super::{View, assert_same, both_of, file_name, files_of, labels, lively, names_of};
 use crate::data::{build, uniform};
 use crate::deletes::{L2, params};
 
@@ -66,7 +69,7 @@ fn mapped_vectors_lie_in_the_file() {
         line.unwrap().to_owned()
     };
     for id in [0, 499] {
-        assert!(file_of(&mapped, id).ends_with("/vectors-1.arrow"), "{}", file_of(&mapped, id));
+        assert!(file_of(&mapped, id).ends_with("/pennon-vectors-1.arrow"), "{}", file_of(&mapped, id));
         assert!(!file_of(&loaded, id).ends_with(".arrow"), "{}", file_of(&loaded, id));
     }
     let bytes = files_of(home.path()).values().map(Vec::len).sum::<usize>();
@@ -97,17 +100,91 @@ fn what_is_not_there_is_an_error_that_names_it() {
     }
     assert_eq!(fs::read_to_string(&file).unwrap(), "not an index");
 
-    // Beside an index, files of others stay, whatever they are called.
-    let foreign = ["graph-7.parquet", "graph-01.arrow", "labels.arrow"];
-    for name in foreign {
-        fs::write(home.path().join(name), "mine").unwrap();
-    }
     index.save(home.path()).unwrap();
-    index.save(home.path()).unwrap();
-    let files = files_of(home.path());
-    assert!(foreign.iter().all(|&name| files[name] == b"mine"));
-    assert_eq!(files.len(), 1 + foreign.len() + names_of(2, &["graph", "vectors", "tombstones"]).len());
+    assert_eq!(fs::read_to_string(&file).unwrap(), "not an index");
     assert_eq!(HnswIndex::load(home.path()).unwrap().len(), 20);
+}
+
+const PARTS: [&str; 3] = ["graph", "vectors", "tombstones"];
+
+/// Files that are no index's, some of them with names that come close, and files that a killed save may have left, or
+/// somebody who knows the names put there: those go, but not before a save has put an index in their place.
+#[test]
+fn a_save_removes_files_with_names_of_its_own_alone() {
+    let home = tempfile::tempdir().unwrap();
+    let dir = home.path();
+    let index = build(&uniform(20, 3, 19), L2, &params(), 20);
+    let view = View::of(&index);
+    let foreign = [
+        "vectors-1.arrow",
+        "graph-1.arrow",
+        "tombstones-2.arrow",
+        "labels-3.arrow",
+        "graph-18446744073709551615.arrow",
+        "graph-7.parquet",
+        "pennon-graph.arrow",
+        "pennon-graph-01.arrow",
+        "pennon-graph-18446744073709551616.arrow",
+        "pennon-vectors-1.parquet",
+        "pennon-notes-1.arrow",
+        "my-pennon-graph-1.arrow",
+    ];
+    let left = ["pennon-graph-1.arrow", "pennon-vectors-3.arrow", "pennon-labels-18446744073709551615.arrow"];
+    for name in foreign.iter().chain(&left) {
+        fs::write(dir.join(name), name).unwrap();
+    }
+    let before = files_of(dir);
+    assert_eq!(before.len(), foreign.len() + left.len());
+
+    // A save that fails when its files are there already.
+    fs::create_dir(dir.join("pennon.json.new")).unwrap();
+    let error = index.save(dir).unwrap_err();
+    assert!(matches!(&error, Error::Io { path, .. } if path.ends_with("pennon.json.new")), "{error:?}");
+    fs::remove_dir(dir.join("pennon.json.new")).unwrap();
+    assert!(files_of(dir) == before, "{:?}", files_of(dir).keys());
+
+    let assert_saved = |generation: u64| {
+        let files = files_of(dir);
+        let own = names_of(generation, &PARTS);
+        let expected: BTreeSet<&str> = own.iter().map(String::as_str).chain(foreign).collect();
+        assert!(files.keys().map(String::as_str).eq(expected), "{:?}", files.keys());
+        assert!(foreign.iter().all(|&name| files[name] == name.as_bytes()));
+        both_of(dir).iter().for_each(|index| assert_same(index, &view, &format!("generation {generation}")));
+    };
+    // Numbers that are taken are passed over.
+    index.save(dir).unwrap();
+    assert_saved(2);
+    fs::write(dir.join("pennon-graph-18446744073709551615.arrow"), "half a gra").unwrap();
+    fs::write(dir.join("pennon-labels-3.arrow"), "half of la").unwrap();
+    index.save(dir).unwrap();
+    assert_saved(4);
+
+    // After the last number comes the first.
+    for part in PARTS {
+        fs::rename(dir.join(file_name(part, 4)), dir.join(file_name(part, u64::MAX))).unwrap();
+    }
+    let mut manifest = manifest_of(dir);
+    manifest["generation"] = json!(u64::MAX);
+    seal(dir, manifest);
+    assert_saved(u64::MAX);
+    index.save(dir).unwrap();
+    assert_saved(1);
+}
+
+#[cfg(unix)]
+#[test]
+fn files_that_can_be_mapped_are_read_only_and_are_replaced_all_the_same() {
+    let home = tempfile::tempdir().unwrap();
+    let (index, labels) = lively(30, 21);
+    for generation in 1..4 {
+        index.save_with_labels(home.path(), &labels).unwrap();
+        let names: Vec<String> = files_of(home.path()).into_keys().collect();
+        assert_eq!(names, names_of(generation, &["graph", "vectors", "tombstones", "labels"]));
+        for name in names {
+            let permissions = fs::metadata(home.path().join(&name)).unwrap().permissions();
+            assert_eq!(permissions.readonly(), name.ends_with(".arrow"), "{name}");
+        }
+    }
 }
 
 #[test]
@@ -115,7 +192,7 @@ fn the_files_are_arrow_files_like_any_others() {
     let home = tempfile::tempdir().unwrap();
     let rows = uniform(50, 3, 18);
     build(&rows, L2, &params(), 50).save(home.path()).unwrap();
-    let file = fs::File::open(home.path().join("vectors-1.arrow")).unwrap();
+    let file = fs::File::open(home.path().join(file_name("vectors", 1))).unwrap();
     let batches: Vec<RecordBatch> = FileReader::try_new(file, None).unwrap().map(Result::unwrap).collect();
     let vectors = batches[0]["flat"].as_fixed_size_list();
     assert_eq!(vectors.values().as_primitive::<Float32Type>().values().to_vec(), rows.values);

@@ -9,16 +9,16 @@ use arrow_ipc::writer::FileWriter;
 use pennon::{Error, HnswIndex, SearchParams};
 use serde_json::{Value, json};
 
-use super::{View, assert_same, both_of, files_of, lively};
+use super::{View, assert_same, both_of, file_name, files_of, lively, replace};
 use crate::data::{build, uniform};
 use crate::deletes::{L2, params};
 
-fn manifest_of(dir: &Path) -> Value {
+pub fn manifest_of(dir: &Path) -> Value {
     serde_json::from_str(&fs::read_to_string(dir.join("pennon.json")).unwrap()).unwrap()
 }
 
 /// Writes a manifest with the checksum that it should have.
-fn seal(dir: &Path, mut manifest: Value) {
+pub fn seal(dir: &Path, mut manifest: Value) {
     manifest.as_object_mut().unwrap().remove("crc32");
     let json = serde_json::to_string_pretty(&manifest).unwrap();
     let summed = format!("{},\n", json.strip_suffix("\n}").unwrap());
@@ -28,7 +28,7 @@ fn seal(dir: &Path, mut manifest: Value) {
 
 /// Puts a file in the place of another, and its length and checksum into the manifest.
 fn forge(dir: &Path, part: &str, content: &[u8]) {
-    fs::write(dir.join(format!("{part}-1.arrow")), content).unwrap();
+    replace(&dir.join(file_name(part, 1)), content);
     let mut manifest = manifest_of(dir);
     manifest["files"][part] = json!({ "bytes": content.len(), "crc32": crc32fast::hash(content) });
     seal(dir, manifest);
@@ -45,7 +45,10 @@ fn arrow_file(columns: &[(&str, ArrayRef)], batches: usize) -> Vec<u8> {
 fn assert_refused(dir: &Path, part: &str, case: &str) {
     for outcome in [HnswIndex::load(dir), HnswIndex::load_mmap(dir)] {
         let error = outcome.err().unwrap_or_else(|| panic!("{case}: was accepted"));
-        let named = |file: &Path| file.file_name().unwrap().to_str().unwrap().starts_with(part);
+        let named = |file: &Path| {
+            let name = file.file_name().unwrap().to_str().unwrap();
+            name.strip_prefix("pennon-").unwrap_or(name).starts_with(part)
+        };
         assert!(matches!(&error, Error::CorruptIndex { file, .. } if named(file)), "{case}: {error:?}");
         println!("{case}: {error}");
     }
@@ -78,7 +81,7 @@ fn a_manifest_that_does_not_fit_is_refused() {
         ("/params/m", json!(100_000), "graph"),
         ("/params/ef_construction", json!(1), "graph"),
         ("/params/max_level", json!(70_000), "pennon.json"),
-        ("/params", json!({}), "pennon.json"),
+        ("/params", json!(null), "pennon.json"),
         ("/files/graph", json!(null), "pennon.json"),
         ("/files/vectors/bytes", json!(u64::MAX), "vectors"),
     ] {
@@ -98,6 +101,14 @@ fn a_manifest_that_does_not_fit_is_refused() {
     manifest["comment"] = json!("by hand");
     seal(dir, manifest);
     both_of(dir).iter().for_each(|index| assert_same(index, &view, "with a comment"));
+
+    // And an earlier one less: parameters that it did not have are as it built, which is their default.
+    let mut manifest = honest.clone();
+    for later in ["selection", "extend_candidates", "keep_pruned", "prune"] {
+        assert!(manifest["params"].as_object_mut().unwrap().remove(later).is_some(), "{later}");
+    }
+    seal(dir, manifest);
+    both_of(dir).iter().for_each(|index| assert_same(index, &view, "with fewer parameters"));
 }
 
 #[test]
@@ -106,13 +117,13 @@ fn parts_that_do_not_belong_together_are_refused() {
     let dir = home.path();
     lively(40, 2).0.save(dir).unwrap();
     let files = files_of(dir);
-    let restore = || files.iter().for_each(|(name, content)| fs::write(dir.join(name), content).unwrap());
+    let restore = || files.iter().for_each(|(name, content)| replace(&dir.join(name), content));
 
     let other = tempfile::tempdir().unwrap();
     let vectors_of = |rows, dim| {
         build(&uniform(rows, dim, 3), L2, &params(), rows).save(other.path()).unwrap();
-        let generation = manifest_of(other.path())["generation"].clone();
-        let read = |part: &str| fs::read(other.path().join(format!("{part}-{generation}.arrow"))).unwrap();
+        let generation = manifest_of(other.path())["generation"].as_u64().unwrap();
+        let read = |part: &str| fs::read(other.path().join(file_name(part, generation))).unwrap();
         (read("graph"), read("vectors"))
     };
     for (rows, dim) in [(49, 6), (51, 6), (50, 5), (50, 7)] {
@@ -129,7 +140,7 @@ fn parts_that_do_not_belong_together_are_refused() {
     for (part, from) in
         [("graph", "vectors"), ("graph", "tombstones"), ("vectors", "graph"), ("tombstones", "graph")]
     {
-        forge(dir, part, &files[&format!("{from}-1.arrow")]);
+        forge(dir, part, &files[&file_name(from, 1)]);
         assert_refused(dir, part, &format!("{from} for {part}"));
         restore();
     }
@@ -172,7 +183,7 @@ fn nothing_that_a_checksum_lets_pass_panics() {
     let files = files_of(dir);
     let (mut accepted, mut refused) = (0, 0);
     for part in ["graph", "vectors", "tombstones", "labels"] {
-        let honest = &files[&format!("{part}-1.arrow")];
+        let honest = &files[&file_name(part, 1)];
         for at in 0..honest.len() {
             let mut flipped = honest.clone();
             flipped[at] ^= 1 << (at * 5 % 8);
@@ -194,7 +205,7 @@ fn nothing_that_a_checksum_lets_pass_panics() {
                 }
             }
         }
-        files.iter().for_each(|(name, content)| fs::write(dir.join(name), content).unwrap());
+        files.iter().for_each(|(name, content)| replace(&dir.join(name), content));
     }
     println!("{accepted} forgeries accepted, {refused} refused");
     assert!(accepted > 0 && refused > 0);
