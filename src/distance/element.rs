@@ -3,6 +3,7 @@
 //! The loops are portable and are compiled once for each instruction set; the compiler vectorizes them, conversions
 //! included.
 
+use std::array;
 use std::sync::LazyLock;
 
 use half::f16;
@@ -94,33 +95,49 @@ elements! {
     };
 }
 
-/// Independent sums per loop: four registers of AVX-512.
-const LANES: usize = 64;
+/// Independent sums of the loop over long rows: four registers of AVX-512.
+const WIDE: usize = 64;
+/// And of that over what is left: one register.
+const NARROW: usize = 16;
 
 /// `step` over all pairs, in many sums.
 #[inline(always)]
 fn fold<T: Element>(query: &[f32], row: &[T], step: impl Fn(f32, f32, f32) -> f32) -> f32 {
     let len = query.len().min(row.len());
-    let (query, row) = (&query[..len], &row[..len]);
-    let mut sums = [0.0_f32; LANES];
-    let (queries, rows) = (query.chunks_exact(LANES), row.chunks_exact(LANES));
-    let (query_tail, row_tail) = (queries.remainder(), rows.remainder());
-    for (query, row) in queries.zip(rows) {
-        for lane in 0..LANES {
-            sums[lane] = step(sums[lane], query[lane], row[lane].widen());
-        }
+    let (queries, query) = query[..len].as_chunks::<WIDE>();
+    let (rows, row) = row[..len].as_chunks::<WIDE>();
+    let mut sums = [0.0_f32; WIDE];
+    for (query, row) in queries.iter().zip(rows) {
+        add(&mut sums, query, row, &step);
     }
-    for (sum, (&x, &y)) in sums.iter_mut().zip(query_tail.iter().zip(row_tail)) {
-        *sum = step(*sum, x, y.widen());
+    let mut sums: [f32; NARROW] =
+        array::from_fn(|i| (sums[i] + sums[i + 16]) + (sums[i + 32] + sums[i + 48]));
+    let (queries, query) = query.as_chunks::<NARROW>();
+    let (rows, row) = row.as_chunks::<NARROW>();
+    for (query, row) in queries.iter().zip(rows) {
+        add(&mut sums, query, row, &step);
     }
-    let mut width = LANES / 2;
-    while width > 0 {
-        for lane in 0..width {
-            sums[lane] += sums[lane + width];
-        }
-        width /= 2;
+    let sums: [f32; 8] = array::from_fn(|i| sums[i] + sums[i + 8]);
+    let mut sums: [f32; 4] = array::from_fn(|i| sums[i] + sums[i + 4]);
+    let (queries, query) = query.as_chunks::<4>();
+    let (rows, row) = row.as_chunks::<4>();
+    for (query, row) in queries.iter().zip(rows) {
+        add(&mut sums, query, row, &step);
     }
-    sums[0]
+    let sum = (sums[0] + sums[2]) + (sums[1] + sums[3]);
+    query.iter().zip(row).fold(sum, |sum, (&x, &y)| step(sum, x, y.widen()))
+}
+
+#[inline(always)]
+fn add<T: Element, const N: usize>(
+    sums: &mut [f32; N],
+    query: &[f32; N],
+    row: &[T; N],
+    step: impl Fn(f32, f32, f32) -> f32,
+) {
+    for i in 0..N {
+        sums[i] = step(sums[i], query[i], row[i].widen());
+    }
 }
 
 #[inline(always)]

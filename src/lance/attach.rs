@@ -35,22 +35,50 @@ use crate::error::Result;
 /// Builds an index over a column of a dataset and commits it, so that `dataset.scan().nearest(..)` uses it.
 ///
 /// If there is an index of that name, only the fragments that it does not cover are indexed, as a further segment of
-/// it with the same centroids, so that Lance's `optimize_indices` can merge the two; if it covers all, nothing is
-/// built and nothing is committed. `dataset` is left at the version with the index.
+/// it; if it covers all, nothing is built and nothing is committed. `dataset` is left at the version with the index.
 /// Rows without a usable vector ([`append_batch`](crate::ArrowFixedSizeListVectorStore::append_batch) says which) are
 /// not in the index, deleted rows neither.
 ///
-/// The vectors are held in memory, twice if there are several partitions. They are linked on threads of their own,
-/// as many as rayon's current pool has. A future that is dropped stops the build.
+/// The column is a `FixedSizeList` of `Float16`, `Float32` or `Float64` with L2, cosine or dot, or of `UInt8` with
+/// Hamming: those that Lance 14.0.2 searches with an index, which keeps the column's own elements. Of other elements
+/// Lance has none: it compares an `Int8` query with centroids of `Float32`, which is an error, and it does not take
+/// bfloat16 for vectors.
 ///
 /// Returns what the manifest says of the segment that was built, or of the newest one if none was.
 ///
+/// # An index that is there already
+/// A further segment has the centroids of the segment before it, and the bounds of its scalar quantizer, so that
+/// Lance's `OptimizeOptions::merge` makes one of the two. If more than 1 % of the new elements are outside of these
+/// bounds, it has bounds of its own instead: Lance searches both segments, each by its own, and appends further ones,
+/// but does not merge them. A quantized distance counts no more than the width of the bounds in each dimension, in
+/// Lance's own segments too: where an older segment has narrow ones, its rows seem near to every query and come before
+/// nearer rows of the other segments. Then replace the index.
+///
+/// An index is replaced by dropping it first, `dataset.drop_index(name)` of Lance's `DatasetIndexExt`, or by building
+/// another one beside it under another [`name`](AttachParams::name()) and then dropping the old one. Metric and
+/// quantizer of an index do not change otherwise; the parameters of the graph may be others in each segment.
+///
+/// # Memory
+/// At the peak: the column's bytes in these fragments once, with 8 bytes for the row id of each row; the graph of the
+/// largest partition, which takes [`HnswGraph::reserved_bytes`](crate::HnswGraph::reserved_bytes); and the graphs of
+/// all partitions as they are written, at most about `16 * m + 24` bytes a row. With the default parameters and a
+/// single partition the last two are 280 bytes a row each. Before there are graphs, and only if there are several
+/// partitions, there is a sample of 256 rows for each, as `f32` and twice, and then one batch of the scan beside the
+/// column.
+///
+/// # Cancellation
+/// The vectors are linked on threads of their own, as many as rayon's current pool has. A future that is dropped stops
+/// the build; the dataset is as it was. If files were being written, they stay in `_indices/<uuid>`, where nothing
+/// refers to them, until Lance's `cleanup_old_versions` takes them for abandoned: after seven days, or at once with
+/// `delete_unverified`.
+///
 /// # Errors
 /// The dataset is as it was, and the files that were written are removed as far as that can be done, if
-/// - the column is not a top-level `FixedSizeList<Float32>`, has no usable vector, or the index of that name is of
-///   another column, metric or kind ([`Error::InvalidColumn`]),
-/// - a parameter is outside its range ([`Error::InvalidParams`], [`Error::NotInLance`]),
-/// - a partition is too large ([`Error::TooManyVectors`], [`Error::ExportTooLarge`]),
+/// - the column is not a top-level one of such vectors, has no usable vector, or the index of that name is of another
+///   column, metric or kind, whatever it covers ([`Error::InvalidColumn`]),
+/// - a parameter is outside its range, or Lance has no such metric or no quantizer for it ([`Error::InvalidParams`],
+///   [`Error::NotInLance`]),
+/// - there are too many rows for one segment ([`Error::TooManyVectors`], [`Error::ExportTooLarge`]),
 /// - Lance cannot read, write or commit ([`Error::LanceDataset`]). A commit conflicts with concurrent ones as that of
 ///   Lance's own `create_index` does: with appends and deletes it does not.
 ///
@@ -66,16 +94,18 @@ pub async fn attach_index(
     params: AttachParams,
 ) -> Result<IndexMetadata> {
     params.validate()?;
-    let column = Column::find(dataset, column)?;
+    let column = Column::find(dataset, column, params.distance_type)?;
     let requested = requested_fragments(dataset, &params)?;
     let existing = Existing::find(dataset, &column, &params).await?;
+    // First of all: an index of another metric or kind is not what was asked for, even if it covers everything.
+    let opened = existing.open(dataset, &column, &params).await?;
     let missing = &requested - &existing.covered(dataset);
     if missing.is_empty()
         && let Some(newest) = existing.newest()
     {
         return Ok(newest);
     }
-    let model = existing.model(dataset, &column, &params).await?;
+    let model = existing.model(&column, opened.as_deref())?;
     let Some(segment) = build(dataset, &column, &missing, &params, model).await? else {
         let none = || column.invalid(format!("no row of {} fragments has a usable vector", missing.len()));
         return existing.newest().ok_or_else(none);
@@ -106,8 +136,24 @@ pub async fn attach_index(
 /// let the workers build the others.
 ///
 /// Fragments that the index covers already are indexed again. Returns `None`, and writes nothing, if no row has a
-/// usable vector. A segment that is never committed is left in `_indices` until Lance's cleanup of old versions
-/// removes it.
+/// usable vector. A segment that is never committed is left in `_indices` until Lance's `cleanup_old_versions` removes
+/// it, after seven days at the earliest; commit within that time.
+///
+/// ```ignore
+/// // A worker, which got `uri` and `fragments` with its task and returns a line of text.
+/// let dataset = Dataset::open(&uri).await?;
+/// let params = AttachParams::default().distance_type(DistanceType::Cosine).fragments(fragments);
+/// let segment = build_index_segment(&dataset, "vector", params).await?;
+/// Ok(serde_json::to_string(&segment)?)
+///
+/// // The process that gave out the tasks, say one for each fragment, and now has a line of each.
+/// let mut segments = Vec::new();
+/// for line in lines {
+///     segments.extend(serde_json::from_str::<Option<SegmentDescriptor>>(&line)?);
+/// }
+/// let mut dataset = Dataset::open(&uri).await?;
+/// commit_segments(&mut dataset, "vector", "vector_idx", segments).await?;
+/// ```
 ///
 /// # Errors
 /// As [`attach_index`].
@@ -117,10 +163,11 @@ pub async fn build_index_segment(
     params: AttachParams,
 ) -> Result<Option<SegmentDescriptor>> {
     params.validate()?;
-    let column = Column::find(dataset, column)?;
+    let column = Column::find(dataset, column, params.distance_type)?;
     let fragments = requested_fragments(dataset, &params)?;
     let existing = Existing::find(dataset, &column, &params).await?;
-    let model = existing.model(dataset, &column, &params).await?;
+    let opened = existing.open(dataset, &column, &params).await?;
+    let model = existing.model(&column, opened.as_deref())?;
     build(dataset, &column, &fragments, &params, model).await
 }
 
@@ -155,24 +202,24 @@ async fn build(
     model: Model,
 ) -> Result<Option<SegmentDescriptor>> {
     let rows = Rows::read(dataset, column, fragments, params.distance_type).await?;
-    if rows.len() == 0 {
+    if rows.vectors.is_empty() {
         return Ok(None);
     }
     let mut progress = Progress::new(params);
     progress.advance(rows.skipped);
-    let (partitions, distance_type, seed) = (params.partitions, params.distance_type, params.build.seed);
+    let (partitions, seed) = (params.partitions, params.build.seed);
     let Model { centroids, bounds } = model;
-    let shares = blocking(move || {
+    let divided = blocking(move || {
         let centroids = match centroids {
             Some(centroids) => centroids,
-            None => partitions::train(&rows.vectors, partitions, distance_type, seed)?,
+            None => partitions::train(&rows.vectors.snapshot(), partitions, seed)?,
         };
-        partitions::divide(rows, &centroids, distance_type)
+        Ok((partitions::divide(rows, &centroids)?, centroids))
     });
-    let shares = shares.await?;
+    let (shares, centroids) = divided.await?;
     let mut linked = Vec::with_capacity(shares.len());
     for share in shares {
-        linked.push(link_rows(share, params, &mut progress).await?);
+        linked.push(link_rows(share.snapshot(), params, &mut progress).await?);
     }
 
     let uuid = Uuid::new_v4();
@@ -184,9 +231,9 @@ async fn build(
         dir: dataset.indices_dir().join(uuid.to_string()),
         version: file_version(dataset),
         quantizer: params.quantizer,
-        distance_type,
+        distance_type: params.distance_type,
     };
-    if let Err(error) = files.write_with_bounds(&linked, bounds).await {
+    if let Err(error) = files.write_with_bounds(&linked, &centroids, bounds).await {
         let _ = store.remove_dir_all(files.dir.clone()).await;
         return Err(error);
     }

@@ -8,8 +8,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow_array::types::Float32Type;
-use arrow_array::{Array, ArrayRef, FixedSizeListArray, Float32Array, RecordBatch, UInt64Array};
+use arrow_array::{Array, ArrayRef, FixedSizeListArray, RecordBatch, UInt64Array};
 use arrow_schema::{DataType, Field, Schema};
 use lance_file::version::ConcreteFileVersion;
 use lance_file::versions::create_writer;
@@ -20,6 +19,7 @@ use lance_index::vector::SQ_CODE_COLUMN;
 use lance_index::vector::flat::index::FlatMetadata;
 use lance_index::vector::hnsw::builder::HnswBuildParams;
 use lance_index::vector::ivf::storage::{IVF_METADATA_KEY, IvfModel};
+use lance_index::vector::quantizer::Quantization;
 use lance_index::vector::sq::ScalarQuantizer;
 use lance_index::vector::sq::storage::{SQ_METADATA_KEY, ScalarQuantizationMetadata};
 use lance_index::vector::storage::STORAGE_METADATA_KEY;
@@ -27,18 +27,20 @@ use lance_index::{
     INDEX_AUXILIARY_FILE_NAME, INDEX_FILE_NAME, INDEX_METADATA_SCHEMA_KEY, IndexMetadata as FileMetadata,
 };
 use lance_io::object_store::ObjectStore;
-use lance_linalg::kernels::normalize_fsl;
 use object_store::path::Path;
 use prost::Message;
 use serde::Serialize;
 
-use super::{DISTANCE_TYPE_KEY, FLAT_COLUMN, HNSW_METADATA_KEY, ROW_ID_COLUMN, hnsw_fields, list_item};
+use super::normalize::normalized;
+use super::{DISTANCE_TYPE_KEY, FLAT_COLUMN, HNSW_METADATA_KEY, ROW_ID_COLUMN, Storage, bounds, hnsw_fields};
 use crate::distance::DistanceType;
 use crate::error::{Error, Result};
 use crate::params::BuildParams;
+use crate::source::VectorSource;
+use crate::store::{ElementType, VectorStoreSnapshot};
 
-/// Rows that are normalized, quantized and handed to the writer at a time.
-const BATCH_ROWS: usize = 8_192;
+/// Rows that are copied, normalized, quantized and handed to the writer at a time.
+const BATCH_ROWS: u32 = 8_192;
 /// Bits per element with [`Quantizer::Sq`].
 const SQ_BITS: u16 = 8;
 /// What Lance's MemTable flush asks for in the lists of a graph: the default encoding is said to read runs of empty
@@ -52,7 +54,7 @@ pub enum Quantizer {
     /// As they are: `IVF_HNSW_FLAT`.
     #[default]
     Flat,
-    /// 8-bit scalar quantization: `IVF_HNSW_SQ`.
+    /// 8-bit scalar quantization: `IVF_HNSW_SQ`. Of floats only: bits in Hamming distance have nothing to be scaled.
     Sq,
 }
 
@@ -64,18 +66,28 @@ impl Quantizer {
             Self::Sq => "IVF_HNSW_SQ",
         }
     }
+
+    /// Checks that Lance searches vectors that are stored so.
+    ///
+    /// # Errors
+    /// [`Error::NotInLance`] if it does not.
+    pub(crate) fn check(self, distance_type: DistanceType) -> Result<()> {
+        match (self, distance_type) {
+            (Self::Sq, DistanceType::Hamming) => Err(Error::NotInLance {
+                what: "IVF_HNSW_SQ index with distance type",
+                actual: distance_type.to_string(),
+            }),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// One IVF partition.
 pub(crate) struct Partition {
     /// The `lance:hnsw` batch of these rows.
     pub graph: RecordBatch,
-    /// Float32, without nulls; row `r` is node `r`, as the caller's rows are (not normalized).
-    pub vectors: FixedSizeListArray,
-    /// Lance's row id of each row.
-    pub row_ids: UInt64Array,
-    /// What the query is compared with when partitions are chosen.
-    pub centroid: Vec<f32>,
+    /// Id `r` is node `r`, its row id is Lance's; as the caller's rows are (not normalized).
+    pub vectors: VectorStoreSnapshot,
 }
 
 /// Where the files of a segment go, and their kind.
@@ -90,38 +102,39 @@ pub(crate) struct IndexFiles<'a> {
 impl IndexFiles<'_> {
     /// Writes `index.idx` and `auxiliary.idx`. Under cosine vectors are stored with length 1, as Lance's builder does.
     ///
+    /// `centroids`, one for each partition, are what a query is compared with when partitions are chosen. They are of
+    /// the type of the vectors: Lance compares no others.
+    ///
     /// # Errors
-    /// - [`Error::RowIdCount`] or [`Error::InvalidBatch`] if the parts of a partition do not belong together,
+    /// - [`Error::InvalidBatch`] if a graph has no metadata,
+    /// - [`Error::NotInLance`] if a scalar quantizer would have bounds that are not finite,
     /// - [`Error::LanceDataset`] if a file cannot be written; what was written by then is left.
-    pub(crate) async fn write(&self, partitions: &[Partition]) -> Result<()> {
-        self.write_with_bounds(partitions, None).await
+    pub(crate) async fn write(&self, partitions: &[Partition], centroids: &FixedSizeListArray) -> Result<()> {
+        self.write_with_bounds(partitions, centroids, None).await
     }
 
-    /// [`write`](Self::write), with the bounds of a scalar quantizer that is there already; what is outside of them is
-    /// stored as if it were at the bound.
+    /// [`write`](Self::write), with the bounds of a scalar quantizer that is there already, if the vectors fit into
+    /// them; the few elements that are outside are stored as if they were at the bound.
     pub(crate) async fn write_with_bounds(
         &self,
         partitions: &[Partition],
-        bounds: Option<Range<f64>>,
+        centroids: &FixedSizeListArray,
+        taken: Option<Range<f64>>,
     ) -> Result<()> {
-        for Partition { vectors, row_ids, .. } in partitions {
-            if vectors.len() != row_ids.len() {
-                return Err(Error::RowIdCount { rows: vectors.len(), row_ids: row_ids.len() });
-            }
-        }
-        self.write_vectors(partitions, bounds).await?;
-        self.write_graphs(partitions).await
+        let codec = Codec::new(self, partitions, centroids, taken)?;
+        self.write_vectors(partitions, &codec).await?;
+        self.write_graphs(partitions, centroids).await
     }
 
-    async fn write_vectors(&self, partitions: &[Partition], bounds: Option<Range<f64>>) -> Result<()> {
-        let codec = Codec::new(self, partitions, bounds)?;
+    async fn write_vectors(&self, partitions: &[Partition], codec: &Codec) -> Result<()> {
         let row_id = Field::new(ROW_ID_COLUMN, DataType::UInt64, true);
         let schema = Arc::new(Schema::new(vec![row_id, codec.field()]));
         let mut writer = self.create(INDEX_AUXILIARY_FILE_NAME, &schema).await?;
         let mut ivf = IvfModel::empty();
         for partition in partitions {
-            for (vectors, row_ids) in self.batches(partition) {
-                let columns: Vec<ArrayRef> = vec![Arc::new(row_ids), codec.encode(vectors?)?];
+            for batch in self.batches(partition) {
+                let (row_ids, vectors) = batch?;
+                let columns: Vec<ArrayRef> = vec![Arc::new(row_ids), codec.encode(vectors)?];
                 let batch = RecordBatch::try_new(Arc::clone(&schema), columns)?;
                 writer.write_batch(&batch).await?;
             }
@@ -136,14 +149,14 @@ impl IndexFiles<'_> {
         finish(writer, &ivf).await
     }
 
-    async fn write_graphs(&self, partitions: &[Partition]) -> Result<()> {
+    async fn write_graphs(&self, partitions: &[Partition], centroids: &FixedSizeListArray) -> Result<()> {
         let mut fields = hnsw_fields();
         let (key, value) = LIST_ENCODING;
         for field in fields.iter_mut().filter(|field| matches!(field.data_type(), DataType::List(_))) {
             field.set_metadata(HashMap::from([(key.to_string(), value.to_string())]));
         }
         let mut writer = self.create(INDEX_FILE_NAME, &Schema::new(fields)).await?;
-        let mut ivf = IvfModel::new(centroids(partitions)?, None);
+        let mut ivf = IvfModel::new(centroids.clone(), None);
         let mut metadata = Vec::with_capacity(partitions.len());
         for Partition { graph, .. } in partitions {
             ivf.add_partition(count(graph.num_rows())?);
@@ -178,65 +191,63 @@ impl IndexFiles<'_> {
     fn batches<'a>(
         &'a self,
         partition: &'a Partition,
-    ) -> impl Iterator<Item = (Result<FixedSizeListArray>, UInt64Array)> + 'a {
-        let Partition { vectors, row_ids, .. } = partition;
-        (0..vectors.len()).step_by(BATCH_ROWS).map(move |start| {
-            let rows = BATCH_ROWS.min(vectors.len() - start);
-            (self.stored(&vectors.slice(start, rows)), row_ids.slice(start, rows))
+    ) -> impl Iterator<Item = Result<(UInt64Array, FixedSizeListArray)>> + 'a {
+        let vectors = &partition.vectors;
+        let rows = vectors.len() as u32;
+        (0..rows).step_by(BATCH_ROWS as usize).map(move |start| -> Result<_> {
+            let batch = vectors.batch_of(start..rows.min(start.saturating_add(BATCH_ROWS)))?;
+            let Storage { row_ids, vectors, .. } = Storage::of(&batch)?;
+            let is_cosine = self.distance_type == DistanceType::Cosine;
+            let vectors = if is_cosine { normalized(vectors)? } else { vectors.clone() };
+            Ok((row_ids.clone(), vectors))
         })
-    }
-
-    fn stored(&self, vectors: &FixedSizeListArray) -> Result<FixedSizeListArray> {
-        let is_cosine = self.distance_type == DistanceType::Cosine;
-        let vectors = if is_cosine { normalize_fsl(vectors)? } else { vectors.clone() };
-        // The name and the nullability of the elements are those of the file, whatever the caller's are.
-        let (_, dim, values, _) = vectors.into_parts();
-        Ok(FixedSizeListArray::try_new(list_item(DataType::Float32), dim, values, None)?)
     }
 }
 
 /// What becomes of the vectors in `auxiliary.idx`.
 struct Codec {
-    dim: i32,
+    /// Their type as they are.
+    vectors: DataType,
+    dim: usize,
     /// None if they stay as they are.
     quantizer: Option<ScalarQuantizer>,
 }
 
 impl Codec {
-    /// A file has one quantizer: if no bounds are given, they are those of the stored vectors of all partitions.
-    fn new(files: &IndexFiles<'_>, partitions: &[Partition], bounds: Option<Range<f64>>) -> Result<Self> {
-        let dim = partitions.first().map_or(0, |partition| partition.vectors.value_length());
+    /// A file has one quantizer: for the stored vectors of all partitions.
+    fn new(
+        files: &IndexFiles<'_>,
+        partitions: &[Partition],
+        centroids: &FixedSizeListArray,
+        taken: Option<Range<f64>>,
+    ) -> Result<Self> {
+        let (vectors, dim) = (centroids.data_type().clone(), length(centroids.value_length()));
         if files.quantizer == Quantizer::Flat {
-            return Ok(Self { dim, quantizer: None });
+            return Ok(Self { vectors, dim, quantizer: None });
         }
-        let mut quantizer = ScalarQuantizer::new(SQ_BITS, length(dim));
-        if bounds.is_none() {
-            for (vectors, _) in partitions.iter().flat_map(|partition| files.batches(partition)) {
-                quantizer.update_bounds::<Float32Type>(&vectors?)?;
-            }
-        }
-        let bounds = bounds.unwrap_or_else(|| short(quantizer.bounds().start)..short(quantizer.bounds().end));
-        Ok(Self { dim, quantizer: Some(ScalarQuantizer::with_bounds(SQ_BITS, length(dim), bounds)) })
+        let batches = partitions.iter().flat_map(|partition| files.batches(partition));
+        let stored = batches.map(|batch| batch.map(|(_, vectors)| vectors));
+        let bounds = bounds::of(stored, taken)?;
+        Ok(Self { vectors, dim, quantizer: Some(ScalarQuantizer::with_bounds(SQ_BITS, dim, bounds)) })
     }
 
     fn field(&self) -> Field {
-        let (name, item) = match self.quantizer {
-            None => (FLAT_COLUMN, DataType::Float32),
-            Some(_) => (SQ_CODE_COLUMN, DataType::UInt8),
-        };
-        Field::new(name, DataType::FixedSizeList(list_item(item), self.dim), true)
+        match self.quantizer {
+            None => Field::new(FLAT_COLUMN, self.vectors.clone(), true),
+            Some(_) => Field::new(SQ_CODE_COLUMN, ElementType::UInt8.vectors(self.dim), true),
+        }
     }
 
     fn encode(&self, vectors: FixedSizeListArray) -> Result<ArrayRef> {
         match &self.quantizer {
             None => Ok(Arc::new(vectors)),
-            Some(quantizer) => Ok(quantizer.transform::<Float32Type>(&vectors)?),
+            Some(quantizer) => Ok(quantizer.quantize(&vectors)?),
         }
     }
 
     /// What Lance's reader of the storage wants to know, as JSON.
     fn metadata(&self) -> Result<String> {
-        let dim = length(self.dim);
+        let dim = self.dim;
         match &self.quantizer {
             None => json(&FlatMetadata { dim }),
             Some(quantizer) => {
@@ -254,19 +265,6 @@ async fn finish(mut writer: FileWriter, ivf: &IvfModel) -> Result<()> {
     writer.add_schema_metadata(IVF_METADATA_KEY, position.to_string());
     writer.finish().await?;
     Ok(())
-}
-
-fn centroids(partitions: &[Partition]) -> Result<FixedSizeListArray> {
-    let dim = partitions.first().map_or(0, |partition| partition.vectors.value_length());
-    let values: Vec<f32> = partitions.iter().flat_map(|partition| &partition.centroid).copied().collect();
-    let values = Arc::new(Float32Array::from(values));
-    Ok(FixedSizeListArray::try_new(list_item(DataType::Float32), dim, values, None)?)
-}
-
-/// A bound with so few digits that it comes out of JSON as it went in: the last of 17 digits may not, and Lance merges
-/// only segments whose bounds are equal.
-fn short(bound: f64) -> f64 {
-    format!("{bound:.11e}").parse().unwrap_or(bound)
 }
 
 /// Arrow's dimensions are signed.
@@ -324,49 +322,32 @@ impl From<Error> for lance_core::Error {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use arrow_array::UInt32Array;
 
-    /// Three rows and a graph batch of as many, without its metadata.
-    fn partition(row_ids: u64) -> Partition {
-        let values = Arc::new(Float32Array::from(vec![1.0_f32; 6]));
-        let ids: ArrayRef = Arc::new(arrow_array::UInt32Array::from(vec![0, 1, 2]));
-        Partition {
-            graph: RecordBatch::try_from_iter([("__vector_id", ids)]).unwrap(),
-            vectors: FixedSizeListArray::try_new(list_item(DataType::Float32), 2, values, None).unwrap(),
-            row_ids: (0..row_ids).collect::<Vec<_>>().into(),
-            centroid: vec![0.0; 2],
-        }
-    }
+    use super::*;
+    use crate::lance::elements::lists;
+    use crate::store::ArrowFixedSizeListVectorStore;
 
     #[test]
-    fn parts_that_do_not_belong_together_are_refused() {
-        let store = ObjectStore::memory();
+    fn a_graph_without_its_metadata_is_refused() {
+        let rows = lists(ElementType::Float16, 2, vec![1.0; 6]).unwrap();
+        let (element_type, distance_type) = (ElementType::Float16, DistanceType::Cosine);
+        let store = ArrowFixedSizeListVectorStore::try_with_elements(element_type, 2, distance_type).unwrap();
+        store.append_batch(Arc::new(rows.clone()), 0).unwrap();
+        let ids: ArrayRef = Arc::new(UInt32Array::from(vec![0, 1, 2]));
+        let graph = RecordBatch::try_from_iter([("__vector_id", ids)]).unwrap();
+        let partition = Partition { graph, vectors: Arc::new(store).snapshot() };
+
         let files = IndexFiles {
-            store: &store,
+            store: &ObjectStore::memory(),
             dir: Path::from("index"),
             version: ConcreteFileVersion::V2_1,
             quantizer: Quantizer::Sq,
-            distance_type: DistanceType::Cosine,
+            distance_type,
         };
         let runtime = tokio::runtime::Runtime::new().unwrap();
-        let write = |partition| runtime.block_on(files.write(&[partition])).unwrap_err();
-        let error = write(partition(2));
-        assert!(matches!(error, Error::RowIdCount { rows: 3, row_ids: 2 }), "{error}");
-        let error = write(partition(3));
+        let error = runtime.block_on(files.write(&[partition], &rows.slice(0, 1))).unwrap_err();
         assert!(matches!(error, Error::InvalidBatch { kind: HNSW_METADATA_KEY, .. }), "{error}");
-    }
-
-    #[test]
-    fn short_bounds_survive_json() {
-        for bound in [-1.4_f32, 0.0, 0.1, 1.0e-5, 1234.567].map(f64::from) {
-            let short = short(bound);
-            assert!((short - bound).abs() <= bound.abs() * 1e-11, "{bound} and {short}");
-            let mut read = short;
-            for _ in 0..3 {
-                read = serde_json::from_str(&json(&read).unwrap()).unwrap();
-                assert_eq!(read, short);
-            }
-        }
     }
 
     #[test]

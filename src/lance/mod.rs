@@ -12,12 +12,18 @@
 
 #[cfg(feature = "lance")]
 mod attach;
+#[cfg(feature = "lance")]
+mod bounds;
+#[cfg(feature = "lance")]
+mod elements;
 mod export;
 #[cfg(feature = "lance")]
 mod files;
 mod import;
 #[cfg(feature = "lance-index")]
 mod interop;
+#[cfg(feature = "lance")]
+mod normalize;
 #[cfg(feature = "lance")]
 mod plugin;
 mod storage;

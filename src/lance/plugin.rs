@@ -11,7 +11,6 @@ use std::sync::Arc;
 use ::lance::dataset::mem_wal::index::{
     MemIndex, MemIndexBuildContext, MemIndexPlugin, ResolveContext, ResolvedIndex,
 };
-use arrow_schema::DataType;
 use lance_core::{Error as LanceError, Result as LanceResult};
 use lance_index::IndexType;
 use lance_index::scalar::registry::{TrainingCriteria, TrainingOrdering};
@@ -20,6 +19,9 @@ pub use mem_index::PennonMemIndex;
 pub use params::PennonMemIndexParams;
 
 use params::Resolved;
+
+use super::elements::INDEXED;
+use crate::store::ElementType;
 
 /// Indexes the vectors of MemTables with [`HnswIndex`](crate::HnswIndex), in the place of Lance's own HNSW.
 ///
@@ -35,8 +37,33 @@ use params::Resolved;
 /// ```
 ///
 /// It maintains any vector index of the base table (IVF_PQ too: a MemTable only takes over its metric) on a
-/// `FixedSizeList<Float32>` column, in L2, cosine or dot. A writer's settings are [`PennonMemIndexParams`], by
-/// `with_index_override`, or Lance's own `HnswBuildParams`, by `with_hnsw_params`.
+/// `FixedSizeList` of `Float16`, `Float32` or `Float64` in L2, cosine or dot, or of `UInt8` in Hamming distance. These
+/// are the columns that Lance searches with an index; Lance's own MemTables take `Float32` alone.
+///
+/// # Settings
+/// A writer's settings for an index, by the name that it has in the base table, are [`PennonMemIndexParams`]; Lance's
+/// own `HnswBuildParams` do too, by `with_hnsw_params`. Without any, the defaults are those of Lance's MemTables.
+///
+/// ```ignore
+/// let build = BuildParams::default().num_edges(24).ef_construction(200);
+/// let settings = PennonMemIndexParams::default().build(build).ef(100).quantizer(Quantizer::Sq);
+/// let config = config.with_index_override("vec_idx", settings);
+/// ```
+///
+/// # When Lance asks the index
+/// - `LsmScanner` searches in L2 unless it is told otherwise: over an index in cosine or dot, call
+///   `.distance_metric(..)` after `.nearest(..)`. Without it this index declines, and Lance compares all rows of the
+///   MemTable, in L2.
+/// - Once a key is written twice within a MemTable, or deleted after it was written there, Lance compares all rows of
+///   this MemTable until it is flushed. Keys of the base table or of older generations may be rewritten at will.
+/// - A search with a filter, or with a lower bound of the distance, is compared with all rows, too.
+///
+/// Lance's own index of MemTables is asked in the same cases.
+///
+/// # Queries
+/// A query of such a table should be of the column's own elements. `LsmScanner::nearest` takes it as a
+/// `FixedSizeListArray` of one row; an array without the list has to be `Float32`, and Lance cannot compare that with
+/// the rows of a MemTable of other elements where it does without an index, as after a key was written twice.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct PennonMemIndexPlugin;
 
@@ -79,20 +106,16 @@ impl MemIndexPlugin for PennonMemIndexPlugin {
 fn index_of(ctx: &MemIndexBuildContext<'_>) -> LanceResult<PennonMemIndex> {
     ctx.check_top_level_columns()?;
     let (column, field_id) = ctx.single_column()?;
-    let actual = ctx.schema.field(column).map(|field| field.data_type());
-    let dim = match &actual {
-        Some(DataType::FixedSizeList(item, dim)) if *item.data_type() == DataType::Float32 && *dim > 0 => {
-            *dim as usize
-        }
-        Some(actual) => {
-            let problem = format!("column '{column}' must be FixedSizeList<Float32>, got {actual}");
-            return Err(refused(ctx.name, problem));
-        }
-        None => return Err(refused(ctx.name, format!("no column '{column}'"))),
+    let Some(field) = ctx.schema.field(column) else {
+        return Err(refused(ctx.name, format!("no column '{column}'")));
+    };
+    let actual = field.data_type();
+    let Some((element_type, dim)) = ElementType::of_indexed(&actual) else {
+        return Err(refused(ctx.name, format!("column '{column}' must be {INDEXED}, got {actual}")));
     };
     let resolved = ctx.params::<Resolved>()?.clone();
-    PennonMemIndex::of(column, field_id, dim, resolved)
-        .map_err(|problem| refused(ctx.name, format!("column '{column}': {problem}")))
+    PennonMemIndex::of(element_type, column, field_id, dim, resolved)
+        .map_err(|problem| refused(ctx.name, problem))
 }
 
 fn refused(index: &str, problem: impl Display) -> LanceError {

@@ -29,23 +29,38 @@ impl<S: Deref<Target = ArrowFixedSizeListVectorStore> + Send + Sync> VectorStore
 impl VectorStoreSnapshot {
     /// The vectors in the form of Lance's flat storage: `_rowid: UInt64` and
     /// `flat: FixedSizeList`, row `r` for id `r`, as they came (not normalized). The metric is
-    /// in the schema metadata, under `distance_type`. The elements are as they came too: Lance 14.0.2 searches `Float16`,
-    /// `Float32` and `Float64`, and `UInt8` under Hamming, in this form; others it would have to quantize.
+    /// in the schema metadata, under `distance_type`.
+    ///
+    /// The elements are as they came too, whatever they are, so that the batch comes back without a loss
+    /// ([`HnswIndex::from_lance_batches`](crate::HnswIndex::from_lance_batches)). Lance 14.0.2 does not search all of
+    /// them in this form:
+    ///
+    /// | elements | in Lance |
+    /// |---|---|
+    /// | `Float16`, `Float32`, `Float64` | `FlatFloatStorage` searches them |
+    /// | `UInt8` | `FlatBinStorage` searches them by Hamming distance, whatever the metric is said to be |
+    /// | `Int8`, bfloat16 | `FlatFloatStorage` takes them, as it takes `UInt8`, and panics when it is searched |
     ///
     /// # Errors
-    /// [`Error::NotInLance`] if Lance does not know the distance type, [`Error::Arrow`] if Arrow refuses the size.
+    /// - [`Error::NotInLance`] if Lance does not know the distance type; elements are not refused,
+    /// - [`Error::Arrow`] if Arrow refuses the size.
     pub fn to_record_batch(&self) -> Result<RecordBatch> {
         self.check_lance()?;
         self.batch_of(0..self.len() as u32)
+    }
+
+    /// The vectors of some ids, as they came.
+    pub(crate) fn vectors_of(&self, ids: Range<u32>) -> Result<FixedSizeListArray> {
+        let item = self.element_type().item();
+        Ok(FixedSizeListArray::try_new(item, self.dim() as i32, self.values(ids)?, None)?)
     }
 
     /// The rows of some ids in that form, whatever the distance type.
     pub(crate) fn batch_of(&self, ids: Range<u32>) -> Result<RecordBatch> {
         let dim = self.dim();
         let row_ids: UInt64Array = ids.clone().map(|id| self.row_id(id)).collect::<Vec<_>>().into();
-        let element_type = self.element_type();
-        let vectors = FixedSizeListArray::try_new(element_type.item(), dim as i32, self.values(ids)?, None)?;
-        let list = element_type.vectors(dim);
+        let vectors = self.vectors_of(ids)?;
+        let list = self.element_type().vectors(dim);
         let schema = Schema::new_with_metadata(
             vec![Field::new(ROW_ID_COLUMN, DataType::UInt64, false), Field::new(FLAT_COLUMN, list, true)],
             HashMap::from([(DISTANCE_TYPE_KEY.to_string(), self.distance_type().to_string())]),

@@ -1,7 +1,7 @@
-//! `pennon build` with Lance datasets: what it leaves behind, how it fails, and what is there when it is killed.
+//! `pennon build` with Lance datasets: what it leaves behind, and how it fails.
 
 use std::fs::{self, File};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
@@ -9,7 +9,6 @@ use arrow_array::types::Float32Type;
 use arrow_array::{ArrayRef, Int64Array, ListArray, RecordBatch, StringArray};
 use arrow_schema::DataType;
 use lance::Dataset;
-use lance::index::DatasetIndexExt;
 use parquet::arrow::ArrowWriter;
 use pennon::DistanceType;
 
@@ -27,7 +26,7 @@ fn pennon(arguments: &[&str]) -> (Option<i32>, String, String) {
 }
 
 #[track_caller]
-fn succeed(arguments: &[&str]) -> String {
+pub fn succeed(arguments: &[&str]) -> String {
     let (code, stdout, stderr) = pennon(arguments);
     assert_eq!((code, stderr.as_str()), (Some(0), ""), "{arguments:?}");
     stdout
@@ -35,7 +34,7 @@ fn succeed(arguments: &[&str]) -> String {
 
 /// Asserts one line on standard error that says `what`.
 #[track_caller]
-fn fails(arguments: &[&str], what: &str) {
+pub fn fails(arguments: &[&str], what: &str) {
     let (code, stdout, stderr) = pennon(arguments);
     assert_eq!((code, stdout.as_str()), (Some(1), ""), "{arguments:?}: {stderr}");
     assert!(stderr.starts_with("pennon: ") && stderr.lines().count() == 1, "{arguments:?}: {stderr}");
@@ -176,62 +175,4 @@ fn failed_builds_say_why_and_leave_nothing() {
     }
     let both = ["build", &good, "--lance", &out, "--output", &out];
     assert_eq!(pennon(&both).0, Some(2));
-}
-
-fn start(arguments: &[&str]) -> Child {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_pennon"));
-    command.args(arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
-}
-
-/// Kills the process as soon as `is_time`, if it is still there then.
-fn kill_when(mut child: Child, is_time: impl Fn() -> bool) {
-    while !is_time() && child.try_wait().unwrap().is_none() {
-        std::thread::yield_now();
-    }
-    let _ = child.kill();
-    child.wait().unwrap();
-}
-
-#[test]
-fn a_killed_build_leaves_the_dataset_as_it_was_or_complete() {
-    let home = Home::new();
-    let files = |uri: &str| -> usize {
-        let directories = fs::read_dir(format!("{uri}/_indices")).into_iter().flatten().flatten();
-        directories.map(|directory| fs::read_dir(directory.path()).map_or(0, Iterator::count)).sum()
-    };
-    for stage in 0..4 {
-        let uri = home.uri(&format!("data{stage}"));
-        run(dataset(&uri, 2_000, 1_000));
-        let child = start(&["build", &uri, "--ef-construction", "300"]);
-        match stage {
-            0 => kill_when(child, || true),
-            1 => kill_when(child, || index_dirs(&uri) > 0),
-            2 => kill_when(child, || files(&uri) > 0),
-            _ => kill_when(child, || files(&uri) > 1),
-        }
-        run(async {
-            let dataset = Dataset::open(&uri).await.unwrap();
-            let indices = dataset.load_indices().await.unwrap().len() as u64;
-            println!("stage {stage}: {indices} indices");
-            assert!(indices <= 1);
-            assert_eq!(dataset.version().version, 1 + indices);
-            assert_eq!(dataset.count_rows(None).await.unwrap(), 2_000);
-        });
-        // Whatever is left is in nobody's way.
-        succeed(&["build", &uri]);
-        run(async {
-            let dataset = Dataset::open(&uri).await.unwrap();
-            assert_used(&dataset).await;
-        });
-    }
-    let directory = home.uri("words");
-    let child = start(&["build", WORDS, "--lance", &directory]);
-    let is_staged = || {
-        let entries = fs::read_dir(home.uri("")).unwrap();
-        entries.flatten().any(|entry| entry.file_name().to_string_lossy().starts_with(".pennon-"))
-    };
-    kill_when(child, is_staged);
-    if fs::exists(&directory).unwrap() {
-        run(async { assert_used(&Dataset::open(&directory).await.unwrap()).await });
-    }
 }

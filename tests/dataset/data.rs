@@ -1,20 +1,28 @@
 //! Datasets of seeded vectors, and how well an index answers on them: Lance's own exact scan is the oracle.
 
+use std::collections::HashMap;
 use std::future::Future;
 use std::ops::Range;
 use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Float32Type, Int64Type};
-use arrow_array::{ArrayRef, FixedSizeListArray, Float32Array, Int64Array, RecordBatch, RecordBatchIterator};
+use arrow_array::{ArrayRef, FixedSizeListArray, Float16Array, Float32Array, Float64Array, Int8Array};
+use arrow_array::{Int64Array, RecordBatch, RecordBatchIterator, UInt8Array};
 use arrow_buffer::NullBuffer;
 use arrow_schema::{DataType, Field};
+use half::f16;
 use lance::Dataset;
 use lance::dataset::WriteParams;
 use lance::index::DatasetIndexExt;
+use lance::index::vector::VectorIndexParams;
+use lance_index::IndexType;
+use lance_index::vector::hnsw::builder::HnswBuildParams;
+use lance_index::vector::ivf::IvfBuildParams;
+use lance_index::vector::sq::builder::SQBuildParams;
 use lance_linalg::distance::DistanceType as LanceMetric;
-use pennon::DistanceType;
 use pennon::lance::AttachParams;
+use pennon::{BuildParams, DistanceType};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use tempfile::TempDir;
@@ -59,12 +67,46 @@ pub fn vectors(n: usize, seed: u64) -> Vec<f32> {
     values
 }
 
+/// Elements of a type for values around 0, such as [`vectors`] gives. Bytes have bits set instead.
+pub fn elements(values: &[f32], data_type: &DataType) -> ArrayRef {
+    let values = values.iter().copied();
+    match data_type {
+        DataType::Float16 => Arc::new(Float16Array::from_iter_values(values.map(f16::from_f32))),
+        DataType::Float32 => Arc::new(Float32Array::from_iter_values(values)),
+        DataType::Float64 => Arc::new(Float64Array::from_iter_values(values.map(f64::from))),
+        DataType::UInt8 => Arc::new(UInt8Array::from_iter_values(values.map(thermometer))),
+        DataType::Int8 => Arc::new(Int8Array::from_iter_values(values.map(|x| (x * 90.0) as i8))),
+        other => panic!("no vectors of {other}"),
+    }
+}
+
+/// A bit for every third that the value is above -1.4: two values differ in as many bits as they are thirds apart.
+fn thermometer(value: f32) -> u8 {
+    let steps = ((value + 1.4) * 3.0).round().clamp(0.0, 8.0) as u32;
+    ((1_u32 << steps) - 1) as u8
+}
+
 /// Rows with these values of `id`; the vector of a row depends on its id alone. Where `is_null` says so it is null.
 pub fn rows(ids: Range<i64>, is_null: impl Fn(i64) -> bool) -> RecordBatch {
+    rows_of(&DataType::Float32, ids, is_null)
+}
+
+/// The same with vectors of other elements.
+pub fn rows_of(data_type: &DataType, ids: Range<i64>, is_null: impl Fn(i64) -> bool) -> RecordBatch {
     let values = vectors(ids.end as usize, 1).split_off(ids.start as usize * DIM);
-    let item = Arc::new(Field::new("item", DataType::Float32, true));
+    rows_with(data_type, ids, &values, is_null)
+}
+
+/// Rows with these vectors, one after the other.
+pub fn rows_with(
+    data_type: &DataType,
+    ids: Range<i64>,
+    values: &[f32],
+    is_null: impl Fn(i64) -> bool,
+) -> RecordBatch {
+    let item = Arc::new(Field::new("item", data_type.clone(), true));
     let valid: NullBuffer = ids.clone().map(|id| !is_null(id)).collect::<Vec<bool>>().into();
-    let values = Arc::new(Float32Array::from(values));
+    let values = elements(values, data_type);
     let vectors = FixedSizeListArray::try_new(item, DIM as i32, values, Some(valid)).unwrap();
     let ids: ArrayRef = Arc::new(Int64Array::from_iter_values(ids));
     let vectors: ArrayRef = Arc::new(vectors);
@@ -80,8 +122,13 @@ pub fn reader(
 
 /// A new dataset of `n` rows without nulls, in fragments of `per_fragment` rows.
 pub async fn dataset(uri: &str, n: i64, per_fragment: usize) -> Dataset {
+    dataset_of(&DataType::Float32, uri, n, per_fragment).await
+}
+
+/// The same with vectors of other elements.
+pub async fn dataset_of(data_type: &DataType, uri: &str, n: i64, per_fragment: usize) -> Dataset {
     let params = WriteParams { max_rows_per_file: per_fragment, ..Default::default() };
-    Dataset::write(reader(vec![rows(0..n, |_| false)]), uri, Some(params)).await.unwrap()
+    Dataset::write(reader(vec![rows_of(data_type, 0..n, |_| false)]), uri, Some(params)).await.unwrap()
 }
 
 /// Parameters of a quick build.
@@ -93,14 +140,37 @@ pub fn lance_metric(metric: DistanceType) -> LanceMetric {
     LanceMetric::try_from(metric).unwrap()
 }
 
-/// The ids of the `K` rows that Lance finds, by its index or by comparing all rows.
-pub async fn nearest(dataset: &Dataset, query: &[f32], metric: DistanceType, use_index: bool) -> Vec<i64> {
-    let query = Float32Array::from(query.to_vec());
+/// A vector of the dataset's own elements.
+fn query(dataset: &Dataset, values: &[f32]) -> ArrayRef {
+    let DataType::FixedSizeList(item, _) = dataset.schema().field("vector").unwrap().data_type() else {
+        panic!("no vectors")
+    };
+    elements(values, item.data_type())
+}
+
+/// Ids and distances of the `k` rows that Lance finds: by its index in so many partitions, or else by comparing all
+/// rows.
+pub async fn ranked(
+    dataset: &Dataset,
+    vector: &[f32],
+    metric: DistanceType,
+    k: usize,
+    nprobes: Option<usize>,
+) -> Vec<(i64, f32)> {
+    let query = query(dataset, vector);
     let mut scan = dataset.scan();
-    let scan = scan.project(&["id"]).unwrap().nearest("vector", &query, K).unwrap();
-    scan.distance_metric(lance_metric(metric)).use_index(use_index).nprobes(64).ef(64);
+    let scan = scan.project(&["id", "_distance"]).unwrap().nearest("vector", query.as_ref(), k).unwrap();
+    scan.distance_metric(lance_metric(metric)).use_index(nprobes.is_some());
+    scan.nprobes(nprobes.unwrap_or(64)).ef(64);
     let found = scan.try_into_batch().await.unwrap();
-    found["id"].as_primitive::<Int64Type>().values().to_vec()
+    let ids = found["id"].as_primitive::<Int64Type>().values().to_vec();
+    ids.into_iter().zip(found["_distance"].as_primitive::<Float32Type>().values().to_vec()).collect()
+}
+
+/// The ids of the `K` rows that Lance finds, by its index or by comparing all rows.
+pub async fn nearest(dataset: &Dataset, vector: &[f32], metric: DistanceType, use_index: bool) -> Vec<i64> {
+    let found = ranked(dataset, vector, metric, K, use_index.then_some(64)).await;
+    found.into_iter().map(|row| row.0).collect()
 }
 
 /// What Lance does for a query.
@@ -108,9 +178,9 @@ pub async fn plan(dataset: &Dataset) -> String {
     let DataType::FixedSizeList(_, dim) = dataset.schema().field("vector").unwrap().data_type() else {
         panic!("no vectors")
     };
-    let query = Float32Array::from(vec![0.5; dim as usize]);
+    let query = query(dataset, &vec![0.5; dim as usize]);
     let mut scan = dataset.scan();
-    scan.nearest("vector", &query, K).unwrap().explain_plan(false).await.unwrap()
+    scan.nearest("vector", query.as_ref(), K).unwrap().explain_plan(false).await.unwrap()
 }
 
 /// Asserts that the index is in the plan of a query.
@@ -122,15 +192,40 @@ pub async fn assert_used(dataset: &Dataset) {
 
 /// The mean share of the true nearest rows that the index finds. Every answer has `K` rows.
 pub async fn recall(dataset: &Dataset, metric: DistanceType) -> f64 {
+    recall_in(dataset, metric, 64).await
+}
+
+/// The same where no more than so many partitions are searched. Of rows at the same distance any will do.
+pub async fn recall_in(dataset: &Dataset, metric: DistanceType, nprobes: usize) -> f64 {
     let queries = vectors(20, 99);
+    let rows = dataset.count_rows(None).await.unwrap();
     let mut hits = 0;
     for query in queries.chunks(DIM) {
-        let found = nearest(dataset, query, metric, true).await;
-        let truth = nearest(dataset, query, metric, false).await;
-        assert_eq!((found.len(), truth.len()), (K, K));
-        hits += found.iter().filter(|id| truth.contains(id)).count();
+        let found = ranked(dataset, query, metric, K, Some(nprobes)).await;
+        assert!(found.len() == K || nprobes == 1, "{} rows", found.len());
+        let all = ranked(dataset, query, metric, rows, None).await;
+        let farthest = all[K - 1].1;
+        let exact: HashMap<i64, f32> = all.into_iter().collect();
+        hits += found.iter().filter(|(id, _)| exact[id] <= farthest).count();
     }
     hits as f64 / (K * 20) as f64
+}
+
+/// How much Lance's own IVF_HNSW_SQ finds, built over the same column with the same parameters. To be asked of a
+/// dataset of its own.
+pub async fn recall_of_lance_s_own(
+    dataset: &mut Dataset,
+    metric: DistanceType,
+    partitions: usize,
+    build: &BuildParams,
+) -> f64 {
+    let (ivf, hnsw) = (IvfBuildParams::new(partitions), HnswBuildParams::from(build));
+    let sq = SQBuildParams::default();
+    let params = VectorIndexParams::with_ivf_hnsw_sq_params(lance_metric(metric), ivf, hnsw, sq);
+    let name = Some(INDEX.to_string());
+    dataset.create_index(&["vector"], IndexType::Vector, name, &params, false).await.unwrap();
+    assert_used(dataset).await;
+    recall(dataset, metric).await
 }
 
 /// Asserts that the index is used and finds at least so much.
@@ -160,11 +255,6 @@ pub fn index_dirs(uri: &str) -> usize {
 }
 
 /// The distances that a query with the index reports, with the ids.
-pub async fn distances(dataset: &Dataset, query: &[f32], metric: DistanceType) -> Vec<(i64, f32)> {
-    let query = Float32Array::from(query.to_vec());
-    let mut scan = dataset.scan();
-    let scan = scan.project(&["id", "_distance"]).unwrap().nearest("vector", &query, K).unwrap();
-    let found = scan.distance_metric(lance_metric(metric)).ef(64).try_into_batch().await.unwrap();
-    let ids = found["id"].as_primitive::<Int64Type>().values().to_vec();
-    ids.into_iter().zip(found["_distance"].as_primitive::<Float32Type>().values().to_vec()).collect()
+pub async fn distances(dataset: &Dataset, vector: &[f32], metric: DistanceType) -> Vec<(i64, f32)> {
+    ranked(dataset, vector, metric, K, Some(64)).await
 }

@@ -3,12 +3,20 @@
 
 mod data;
 
+mod bounds;
 #[cfg(feature = "cli")]
 mod cli;
 mod conflicts;
+mod elements;
+mod expressions;
+mod fixtures;
 mod growth;
+#[cfg(feature = "cli")]
+mod kill;
 mod kinds;
+mod lengths;
 mod partitions;
 mod pylance;
+mod replace;
 mod rows;
 mod segments;

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use arrow_array::{ArrayRef, FixedSizeListArray, Float64Array, Int64Array, RecordBatch, StringArray};
+use arrow_array::{ArrayRef, FixedSizeListArray, Int8Array, Int64Array, RecordBatch, StringArray};
 use arrow_schema::{DataType, Field};
 use lance::Dataset;
 use lance::dataset::WriteParams;
@@ -73,14 +73,14 @@ fn some_fragments_are_indexed_and_the_rest_is_scanned() {
 
 fn other_columns() -> RecordBatch {
     let item = |data_type| Arc::new(Field::new("item", data_type, true));
-    let doubles = Arc::new(Float64Array::from(vec![1.0; 8]));
-    let doubles = FixedSizeListArray::try_new(item(DataType::Float64), 2, doubles, None).unwrap();
-    let doubles: ArrayRef = Arc::new(doubles);
+    let signed = Arc::new(Int8Array::from(vec![1; 8]));
+    let signed = FixedSizeListArray::try_new(item(DataType::Int8), 2, signed, None).unwrap();
+    let signed: ArrayRef = Arc::new(signed);
     let nulls: ArrayRef = Arc::new(FixedSizeListArray::new_null(item(DataType::Float32), 2, 4));
     let ids: ArrayRef = Arc::new(Int64Array::from_iter_values(0..4));
     let text: ArrayRef = Arc::new(StringArray::from(vec!["a"; 4]));
     let columns =
-        [("id", ids, false), ("text", text, true), ("doubles", doubles, true), ("nulls", nulls, true)];
+        [("id", ids, false), ("text", text, true), ("signed", signed, true), ("nulls", nulls, true)];
     RecordBatch::try_from_iter_with_nullable(columns).unwrap()
 }
 
@@ -94,7 +94,7 @@ fn what_cannot_be_indexed_is_refused_and_changes_nothing() {
             ("vector", "not a top-level column"),
             ("id", "Int64"),
             ("text", "Utf8"),
-            ("doubles", "Float64"),
+            ("signed", "Int8"),
             ("nulls", "no row of 1 fragments has a usable vector"),
         ] {
             let error = attach_index(&mut dataset, column, params(DistanceType::L2)).await.unwrap_err();

@@ -8,7 +8,7 @@ use pennon::DistanceType;
 use pennon::lance::PennonMemIndex;
 
 use crate::data::{DIM, METRICS, batch, close, distance, index, index_of, list_with_nulls, null_list};
-use crate::data::{rows, search, vectors};
+use crate::data::{rows, scaled, search, vectors};
 
 fn len(index: &PennonMemIndex) -> usize {
     index.index().map_or(0, |index| index.len())
@@ -131,6 +131,26 @@ fn no_content_of_a_vector_makes_a_put_fail() {
         found.sort_unstable();
         assert_eq!(found, expected, "{metric}");
         assert_eq!(len(&index), expected.len());
+    }
+}
+
+#[test]
+fn a_row_whose_distance_overflows_ranks_nowhere() {
+    let all = [vec![1.0; 4], vec![1e30; 4], vec![2.0; 4]];
+    let index = index_of(DistanceType::L2, 4);
+    index.insert(&rows(&all), 0).unwrap();
+    assert_eq!(len(&index), 3);
+    assert_eq!(search(&index, &[1.0; 4], 3, u64::MAX), [(0, 0.0), (2, 4.0)]);
+}
+
+#[test]
+fn rows_of_any_length_are_found_by_their_direction() {
+    let directions = vectors(60, 8);
+    let index = index(DistanceType::Cosine);
+    index.insert(&rows(&scaled(&directions)), 0).unwrap();
+    for (position, direction) in (0..).zip(&directions) {
+        let (at, score) = search(&index, direction, 1, u64::MAX)[0];
+        assert!(at == position && score.abs() < 1e-5, "row {at} at {score} for {position}");
     }
 }
 

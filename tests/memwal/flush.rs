@@ -13,7 +13,7 @@ use lance_index::pb::vector_index_details::Compression;
 use pennon::lance::{PennonMemIndexParams, Quantizer};
 use pennon::{BuildParams, DistanceType};
 
-use crate::data::{batch, close, distance, lance_metric, list, null_list, rows, vectors};
+use crate::data::{DIM, batch, close, distance, lance_metric, list, null_list, rows, scaled, vectors};
 use crate::table::{INDEX, Shard, Table, with_pennon};
 
 async fn table(metric: DistanceType) -> Table {
@@ -26,7 +26,7 @@ async fn table(metric: DistanceType) -> Table {
 /// The nearest row of a generation: `id`, `_rowid`, `_distance`.
 async fn nearest(generation: &Dataset, vector: &[f32]) -> (i64, u64, f32) {
     let mut scan = generation.scan();
-    scan.nearest("vec", &Float32Array::from(vector.to_vec()), 1).unwrap().with_row_id();
+    scan.nearest("vec", &Float32Array::from(vector.to_vec()), 1).unwrap().ef(32).with_row_id();
     let plan = scan.explain_plan(false).await.unwrap();
     assert!(plan.contains("ANNSubIndex"), "{plan}");
     let row: RecordBatch = scan.try_into_batch().await.unwrap();
@@ -61,6 +61,42 @@ async fn row_ids_are_the_positions_of_the_rows() {
             assert!(distance < 1e-5, "{distance}");
         }
     }
+    shard.writer.close().await.unwrap();
+}
+
+/// Lance's own flush and build leave such rows out, or store zeros for them.
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_of_any_length_are_found_in_cosine() {
+    let table = table(DistanceType::Cosine).await;
+    let shard = Shard::open(&table.uri, DistanceType::Cosine, with_pennon()).await;
+    let directions = vectors(60, 2);
+    shard.writer.put(vec![batch(600, list(&scaled(&directions)))]).await.unwrap();
+    shard.with_index(|index| assert_eq!(index.index().unwrap().len(), 60)).await;
+    shard.flush().await;
+
+    let generations = shard.generations().await;
+    let statistics = generations[0].index_statistics(INDEX).await.unwrap();
+    assert!(statistics.contains("IVF_HNSW_SQ"), "{statistics}");
+    for (row, direction) in directions.iter().enumerate() {
+        let (id, row_id, distance) = nearest(&generations[0], direction).await;
+        assert_eq!((id, row_id), (600 + row as i64, row as u64));
+        assert!(distance.abs() < 0.01, "{distance}");
+    }
+    shard.writer.close().await.unwrap();
+}
+
+/// All rows are one value, to which a quantizer has nothing to add.
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_that_are_all_the_same_are_found() {
+    let table = table(DistanceType::Cosine).await;
+    let shard = Shard::open(&table.uri, DistanceType::Cosine, with_pennon()).await;
+    shard.writer.put(vec![batch(600, list(&vec![vec![-2.5; DIM]; 20]))]).await.unwrap();
+    shard.flush().await;
+    let generations = shard.generations().await;
+    let (id, _, distance) = nearest(&generations[0], &[-1.0; DIM]).await;
+    assert!((600..620).contains(&id) && distance.abs() < 0.01, "row {id} at {distance}");
+    let (_, _, opposite) = nearest(&generations[0], &[1.0; DIM]).await;
+    assert!(opposite > 0.5, "{opposite}");
     shard.writer.close().await.unwrap();
 }
 

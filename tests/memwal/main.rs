@@ -9,6 +9,7 @@ mod table;
 
 mod behavior;
 mod concurrency;
+mod elements;
 mod end_to_end;
 mod flush;
 mod memory;

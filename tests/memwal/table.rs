@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Float32Type, Int64Type};
-use arrow_array::{Float32Array, Int64Array, RecordBatch, RecordBatchIterator};
+use arrow_array::{Int64Array, RecordBatch, RecordBatchIterator};
 use arrow_schema::{DataType, Field, Schema};
 use lance::Dataset;
 use lance::dataset::mem_wal::index::MemIndex;
@@ -21,7 +21,7 @@ use pennon::lance::{PennonMemIndex, PennonMemIndexPlugin};
 use tempfile::TempDir;
 use uuid::Uuid;
 
-use crate::data::lance_metric;
+use crate::data::{lance_metric, list_of};
 
 pub const INDEX: &str = "vec_idx";
 
@@ -130,7 +130,11 @@ impl Shard {
 
     async fn nearest(&self, scanner: LsmScanner, query: &[f32], k: usize) -> LsmScanner {
         let memtables = self.writer.in_memory_memtable_refs().await.unwrap();
-        let query = Float32Array::from(query.to_vec());
+        let DataType::FixedSizeList(item, _) = self.dataset.schema().field("vec").unwrap().data_type() else {
+            panic!("no vectors")
+        };
+        // Without the list Lance takes nothing but Float32.
+        let query = list_of(item.data_type(), &[query.to_vec()]);
         scanner
             .with_in_memory_memtables(self.id, memtables)
             .with_overfetch_factor(2.0)

@@ -1,35 +1,36 @@
 //! The column to index, and the fragments.
 
 use ::lance::Dataset;
-use arrow_schema::DataType;
 use roaring::RoaringBitmap;
 
 use super::params::AttachParams;
+use crate::distance::DistanceType;
 use crate::error::{Error, Result};
+use crate::lance::elements::INDEXED;
+use crate::store::ElementType;
 
 /// A column of vectors.
 pub(super) struct Column {
     pub name: String,
     /// Lance's id of the field.
     pub field: i32,
+    pub element_type: ElementType,
     pub dim: usize,
 }
 
 impl Column {
     /// # Errors
-    /// [`Error::InvalidColumn`] unless it is a top-level `FixedSizeList<Float32>`.
-    pub fn find(dataset: &Dataset, name: &str) -> Result<Self> {
-        let invalid = |problem: String| Err(Error::InvalidColumn { column: name.to_string(), problem });
-        let Some(field) = dataset.schema().fields.iter().find(|field| field.name == name) else {
-            return invalid("it is not a top-level column of the dataset".to_string());
-        };
+    /// [`Error::InvalidColumn`] unless it is a top-level column of vectors that Lance indexes with that distance type.
+    pub fn find(dataset: &Dataset, name: &str, distance_type: DistanceType) -> Result<Self> {
+        let invalid = |problem: String| Error::InvalidColumn { column: name.to_string(), problem };
+        let field = dataset.schema().fields.iter().find(|field| field.name == name);
+        let not_there = || invalid("it is not a top-level column of the dataset".to_string());
+        let field = field.ok_or_else(not_there)?;
         let data_type = field.data_type();
-        match &data_type {
-            DataType::FixedSizeList(item, dim) if *item.data_type() == DataType::Float32 && *dim > 0 => {
-                Ok(Self { name: name.to_string(), field: field.id, dim: dim.unsigned_abs() as usize })
-            }
-            _ => invalid(format!("it is {data_type}, not FixedSizeList<Float32>")),
-        }
+        let other = || invalid(format!("it is {data_type}, not {INDEXED}"));
+        let (element_type, dim) = ElementType::of_indexed(&data_type).ok_or_else(other)?;
+        element_type.check_indexed(name, distance_type)?;
+        Ok(Self { name: name.to_string(), field: field.id, element_type, dim })
     }
 
     /// The error of a column, for whatever reason.

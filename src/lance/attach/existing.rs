@@ -1,18 +1,24 @@
 //! The index of that name, if there is one, and what a further segment of it takes over.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use ::lance::Dataset;
 use ::lance::index::{DatasetIndexExt, DatasetIndexInternalExt};
-use arrow_array::FixedSizeListArray;
+use arrow_array::{Array, FixedSizeListArray};
 use lance_index::metrics::NoOpMetricsCollector;
+use lance_index::pb::vector_index_details::Compression;
+use lance_index::pb::{VectorIndexDetails, VectorMetricType};
+use lance_index::vector::VectorIndex;
 use lance_index::vector::quantizer::Quantizer as LanceQuantizer;
+use lance_linalg::distance::DistanceType as LanceDistanceType;
 use lance_table::format::IndexMetadata;
 use roaring::RoaringBitmap;
 
 use super::column::Column;
 use super::params::AttachParams;
 use crate::error::Result;
+use crate::lance::elements::fixed_size;
 
 /// What the segments of an index have to have in common for Lance to merge them, beside metric and kind: what is not
 /// given is to be found anew.
@@ -20,7 +26,7 @@ use crate::error::Result;
 pub(super) struct Model {
     /// One for each partition.
     pub centroids: Option<FixedSizeListArray>,
-    /// Of the scalar quantizer.
+    /// Of the scalar quantizer, if the new vectors fit into them.
     pub bounds: Option<Range<f64>>,
 }
 
@@ -74,32 +80,86 @@ impl Existing {
         self.segments.last().cloned()
     }
 
-    /// What a further segment takes over from the newest one that covers anything. That both can be searched together
-    /// is checked as Lance does when the segment is committed, but before it is built.
+    /// Opens the segments that cover anything and returns the newest of them.
+    ///
+    /// That a further segment can be searched together with them is checked as Lance does when it is committed, but
+    /// before it is built, and also where none is to be built: what is there is then what was asked for.
     ///
     /// # Errors
-    /// [`Error::InvalidColumn`](crate::Error::InvalidColumn) if metric or kind differ.
-    pub async fn model(&self, dataset: &Dataset, column: &Column, params: &AttachParams) -> Result<Model> {
+    /// [`Error::InvalidColumn`](crate::Error::InvalidColumn) if a segment has another metric or is of another kind.
+    pub async fn open(
+        &self,
+        dataset: &Dataset,
+        column: &Column,
+        params: &AttachParams,
+    ) -> Result<Option<Arc<dyn VectorIndex>>> {
         let all = dataset.fragment_bitmap().as_ref();
-        let stays = |segment: &&IndexMetadata| {
-            segment.effective_fragment_bitmap(all).is_some_and(|fragments| !fragments.is_empty())
-        };
-        let Some(segment) = self.segments.iter().rev().find(stays) else {
-            return Ok(Model::default());
-        };
-        let index = dataset.open_vector_index(&column.name, &segment.uuid, &NoOpMetricsCollector).await?;
-        let existing = (index.metric_type().to_string(), index.index_type().to_string());
         let requested = (params.distance_type.to_string(), params.quantizer.index_type().to_string());
-        if existing != requested {
-            return Err(column.invalid(format!(
-                "its index {:?} is {} with metric {}, not {} with metric {}",
-                self.name, existing.1, existing.0, requested.1, requested.0
-            )));
+        let mut newest = None;
+        for segment in &self.segments {
+            let fragments = segment.effective_fragment_bitmap(all);
+            let actual = if fragments.is_none_or(|fragments| !fragments.is_empty()) {
+                let index =
+                    dataset.open_vector_index(&column.name, &segment.uuid, &NoOpMetricsCollector).await?;
+                let actual = (index.metric_type().to_string(), index.index_type().to_string());
+                newest = Some(index);
+                Some(actual)
+            } else {
+                // Without rows there need be no files either.
+                recorded(segment)
+            };
+            if let Some((metric, kind)) = actual.filter(|actual| *actual != requested) {
+                return Err(column.invalid(format!(
+                    "its index {:?} is {kind} with metric {metric}, not {} with metric {}",
+                    self.name, requested.1, requested.0
+                )));
+            }
         }
+        Ok(newest)
+    }
+
+    /// What a further segment takes over from the newest one that covers anything.
+    ///
+    /// # Errors
+    /// [`Error::InvalidColumn`](crate::Error::InvalidColumn) if the type of its centroids is not that of the column.
+    pub fn model(&self, column: &Column, newest: Option<&dyn VectorIndex>) -> Result<Model> {
+        let Some(index) = newest else { return Ok(Model::default()) };
         let bounds = match index.quantizer() {
             LanceQuantizer::Scalar(quantizer) => Some(quantizer.bounds()),
             _ => None,
         };
-        Ok(Model { centroids: index.ivf_model().centroids_array().cloned(), bounds })
+        let centroids = index.ivf_model().centroids_array();
+        let centroids = centroids.map(|centroids| self.centroids(column, centroids)).transpose()?;
+        Ok(Model { centroids, bounds })
     }
+
+    /// Centroids as a further segment of the index has them.
+    fn centroids(&self, column: &Column, centroids: &FixedSizeListArray) -> Result<FixedSizeListArray> {
+        let Column { element_type, dim, .. } = *column;
+        let (item, length) = (element_type.item(), dim as i32);
+        // Lance's trainer may leave `Float32` for a column of `Float16`, which its own search then refuses.
+        if centroids.value_type() != *item.data_type() || centroids.value_length() != length {
+            return Err(column.invalid(format!(
+                "the centroids of its index {:?} are {}, not of {length} {element_type}",
+                self.name,
+                centroids.data_type()
+            )));
+        }
+        fixed_size(element_type, dim, Arc::clone(centroids.values()))
+    }
+}
+
+/// Metric and kind of a segment as the manifest has them, if it says anything.
+fn recorded(segment: &IndexMetadata) -> Option<(String, String)> {
+    let details = segment.index_details.as_deref().filter(|details| !details.value.is_empty())?;
+    let details = details.to_msg::<VectorIndexDetails>().ok()?;
+    let metric = LanceDistanceType::from(VectorMetricType::try_from(details.metric_type).ok()?);
+    let graph = if details.hnsw_index_config.is_some() { "HNSW_" } else { "" };
+    let storage = match details.compression {
+        Some(Compression::Pq(_)) => "PQ",
+        Some(Compression::Sq(_)) => "SQ",
+        Some(Compression::Rq(_)) => "RQ",
+        Some(Compression::Flat(_)) | None => "FLAT",
+    };
+    Some((metric.to_string(), format!("IVF_{graph}{storage}")))
 }

@@ -3,16 +3,15 @@
 use std::panic::resume_unwind;
 use std::sync::Arc;
 
-use arrow_array::Array;
-
 use super::params::AttachParams;
-use super::partitions::Share;
 use crate::error::{Error, Result};
-use crate::index::HnswIndex;
+use crate::graph::HnswGraph;
 use crate::lance::files::Partition;
+use crate::source::VectorSource;
+use crate::store::VectorStoreSnapshot;
 
 /// Rows that are linked between two reports. A caller that goes away is noticed as often.
-const STEP_ROWS: usize = 8_192;
+const STEP_ROWS: u32 = 8_192;
 
 /// Tells the caller how many rows are done.
 pub(super) struct Progress<'a> {
@@ -33,25 +32,23 @@ impl<'a> Progress<'a> {
     }
 }
 
-/// Links the rows of a partition, in their order.
+/// Links the rows of a partition, in their order: node `r` is row `r`.
 pub(super) async fn link_rows(
-    share: Share,
+    vectors: VectorStoreSnapshot,
     params: &AttachParams,
     progress: &mut Progress<'_>,
 ) -> Result<Partition> {
-    let Share { vectors, row_ids, centroid } = share;
-    let dim = usize::try_from(vectors.value_length()).unwrap_or(0);
-    let index = Arc::new(HnswIndex::try_new(dim, params.distance_type, params.build.clone())?);
-    for start in (0..vectors.len()).step_by(STEP_ROWS) {
-        let rows = STEP_ROWS.min(vectors.len() - start);
-        let (index, vectors, row_ids) =
-            (Arc::clone(&index), vectors.slice(start, rows), row_ids.slice(start, rows));
-        blocking(move || index.append_unique(&vectors, row_ids)).await?;
-        progress.advance(rows as u64);
+    let graph = Arc::new(HnswGraph::try_new(params.build.clone())?);
+    let rows = vectors.len() as u32;
+    for start in (0..rows).step_by(STEP_ROWS as usize) {
+        let ids = start..rows.min(start.saturating_add(STEP_ROWS));
+        let linked = ids.len() as u64;
+        let (graph, vectors) = (Arc::clone(&graph), vectors.clone());
+        blocking(move || graph.insert_batch(ids, &vectors)).await?;
+        progress.advance(linked);
     }
-    // All of these rows were found usable before, so that row `r` is node `r`.
-    let graph = blocking(move || index.graph().to_lance_hnsw_batch(None)).await?;
-    Ok(Partition { graph, vectors, row_ids, centroid })
+    let graph = blocking(move || graph.to_lance_hnsw_batch(None)).await?;
+    Ok(Partition { graph, vectors })
 }
 
 /// Runs what takes long on a thread that no task waits for.

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use lance_linalg::distance::DistanceType as LanceDistanceType;
+
 use crate::distance::DistanceType;
 use crate::error::{Error, Result};
 use crate::lance::Quantizer;
@@ -15,11 +17,11 @@ use crate::params::BuildParams;
 pub struct AttachParams {
     /// Name of the index; `<column>_idx` if not given, as Lance names it.
     pub name: Option<String>,
-    /// The metric, one of L2, cosine and dot; squared L2 by default.
+    /// The metric: one of L2, cosine and dot for floats, Hamming for `UInt8`; squared L2 by default.
     pub distance_type: DistanceType,
     /// How the graphs are built.
     pub build: BuildParams,
-    /// How the vectors are stored in the index; as they are by default.
+    /// How the vectors are stored in the index; as they are by default. With Hamming there is no other way.
     pub quantizer: Quantizer,
     /// IVF partitions, each with a graph of its own; 1 by default. There are never more than rows, and a further
     /// segment of an index has those of the index.
@@ -95,13 +97,9 @@ impl AttachParams {
             let requirement = "at least 1".to_string();
             return Err(Error::InvalidParams { parameter: "partitions", value: 0, requirement });
         }
-        match self.distance_type {
-            DistanceType::L2 | DistanceType::Cosine | DistanceType::Dot => Ok(()),
-            other => {
-                let what = "index of Float32 vectors with distance type";
-                Err(Error::NotInLance { what, actual: other.to_string() })
-            }
-        }
+        // Lance has no L1.
+        LanceDistanceType::try_from(self.distance_type)?;
+        self.quantizer.check(self.distance_type)
     }
 }
 

@@ -1,15 +1,21 @@
 //! Which partition a row is in: k-means by Lance, of vectors as Lance compares them with centroids.
 
+use std::sync::Arc;
+
 use arrow_array::cast::AsArray;
 use arrow_array::types::Float32Type;
-use arrow_array::{Array, FixedSizeListArray, UInt64Array};
+use arrow_array::{Array, ArrowPrimitiveType, FixedSizeListArray, PrimitiveArray, UInt8Array, UInt64Array};
+use arrow_buffer::MutableBuffer;
 use lance_index::vector::kmeans::{KMeansParams, compute_partitions_arrow_array, train_kmeans};
-use lance_linalg::distance::DistanceType as LanceDistanceType;
-use lance_linalg::kernels::normalize_fsl;
+use lance_linalg::distance::{DistanceType as LanceDistanceType, Dot, L2, Normalize};
 
-use super::rows::{Rows, fixed_size};
+use super::rows::Rows;
 use crate::distance::DistanceType;
 use crate::error::Result;
+use crate::lance::elements::{lists, lists_of_bytes};
+use crate::lance::normalize::normalized;
+use crate::source::VectorSource;
+use crate::store::{ArrowFixedSizeListVectorStore, ElementType, VectorStoreSnapshot, usable_rows};
 
 // Lance's own defaults for IVF.
 const SAMPLE_ROWS_PER_PARTITION: usize = 256;
@@ -17,91 +23,234 @@ const MAX_ITERATIONS: u32 = 50;
 const BALANCE_FACTOR: f32 = 1.0;
 
 /// Rows that are assigned at a time.
-const BATCH_ROWS: usize = 8_192;
-
-/// The rows of one partition.
-pub(super) struct Share {
-    pub vectors: FixedSizeListArray,
-    pub row_ids: UInt64Array,
-    pub centroid: Vec<f32>,
-}
+const BATCH_ROWS: u32 = 8_192;
 
 /// Divides rows, of which there is at least one, among the partitions of the centroids. A partition may be empty.
+///
+/// A single partition is the rows as they were read. Several have memory of their own, into which the batches of the
+/// scan go one after the other, and each is freed then: the vectors are never held twice.
 pub(super) fn divide(
     rows: Rows,
     centroids: &FixedSizeListArray,
-    distance_type: DistanceType,
-) -> Result<Vec<Share>> {
-    let dim = centroids.value_length() as usize;
-    let values = centroids.values().as_primitive::<Float32Type>().values();
-    let mut centroid_of = values.chunks_exact(dim).map(<[f32]>::to_vec);
+) -> Result<Vec<Arc<ArrowFixedSizeListVectorStore>>> {
     if centroids.len() == 1 {
-        let centroid = centroid_of.next().unwrap_or_default();
-        return Ok(vec![Share { vectors: rows.vectors, row_ids: rows.row_ids, centroid }]);
+        return Ok(vec![rows.vectors]);
     }
-    let members = assign(&rows.vectors, centroids, distance_type)?;
-    let share = |(members, centroid): (Vec<usize>, Vec<f32>)| -> Result<Share> {
-        let values = rows.vectors.values().as_primitive::<Float32Type>().values();
-        let mut vectors = Vec::with_capacity(members.len() * dim);
-        members.iter().for_each(|row| vectors.extend_from_slice(&values[row * dim..(row + 1) * dim]));
-        let row_ids: Vec<u64> = members.iter().map(|&row| rows.row_ids.value(row)).collect();
-        Ok(Share { vectors: fixed_size(vectors, dim)?, row_ids: row_ids.into(), centroid })
-    };
-    members.into_iter().zip(centroid_of).map(share).collect()
+    let partition_of = assign(&rows.vectors.snapshot(), centroids)?;
+    let mut lengths = vec![0; centroids.len()];
+    for &partition in &partition_of {
+        lengths[partition as usize] += 1;
+    }
+
+    let Rows { vectors, batches, .. } = rows;
+    let (element_type, distance_type) = (vectors.element_type(), vectors.distance_type());
+    let (item, dim) = (element_type.item(), vectors.dim());
+    let row_bytes = item.data_type().primitive_width().unwrap_or(0) * dim;
+    // Now the batches are held here alone.
+    drop(vectors);
+    let mut parts: Vec<Part> = lengths.into_iter().map(|rows| Part::with_capacity(rows, row_bytes)).collect();
+    let mut partition_of = partition_of.into_iter();
+    for (vectors, row_ids) in batches {
+        let data = vectors.values().to_data();
+        let bytes = data.buffers().first().map_or(&[] as &[u8], |buffer| buffer.as_slice());
+        for (first, len) in usable_rows(&vectors, distance_type)? {
+            let rows = first as usize..(first + len) as usize;
+            for (row, partition) in rows.zip(partition_of.by_ref()) {
+                let vector = &bytes[row * row_bytes..(row + 1) * row_bytes];
+                parts[partition as usize].push(vector, row_ids.value(row));
+            }
+        }
+    }
+    let stores = parts.into_iter().map(|part| -> Result<_> {
+        let store = ArrowFixedSizeListVectorStore::try_with_elements(element_type, dim, distance_type)?;
+        let vectors = lists_of_bytes(element_type, dim, part.vectors.into())?;
+        store.append_batch_with_row_ids(Arc::new(vectors), &UInt64Array::from(part.row_ids))?;
+        Ok(Arc::new(store))
+    });
+    stores.collect()
+}
+
+/// A partition while its rows arrive.
+struct Part {
+    /// From a line of the cache on, as Arrow allocates: rows of whole lines then touch no line more than they fill.
+    vectors: MutableBuffer,
+    row_ids: Vec<u64>,
+}
+
+impl Part {
+    fn with_capacity(rows: usize, row_bytes: usize) -> Self {
+        Self { vectors: MutableBuffer::with_capacity(rows * row_bytes), row_ids: Vec::with_capacity(rows) }
+    }
+
+    fn push(&mut self, vector: &[u8], row_id: u64) {
+        self.vectors.extend_from_slice(vector);
+        self.row_ids.push(row_id);
+    }
 }
 
 /// How Lance compares vectors with centroids: cosine is L2 of vectors of length 1.
 fn centroid_metric(distance_type: DistanceType) -> LanceDistanceType {
-    if distance_type == DistanceType::Dot { LanceDistanceType::Dot } else { LanceDistanceType::L2 }
+    match distance_type {
+        DistanceType::Dot => LanceDistanceType::Dot,
+        DistanceType::Hamming => LanceDistanceType::Hamming,
+        _ => LanceDistanceType::L2,
+    }
 }
 
 fn comparable(vectors: FixedSizeListArray, distance_type: DistanceType) -> Result<FixedSizeListArray> {
-    Ok(if distance_type == DistanceType::Cosine { normalize_fsl(&vectors)? } else { vectors })
+    if distance_type == DistanceType::Cosine { normalized(&vectors) } else { Ok(vectors) }
 }
 
 /// Centroids for `partitions` partitions, or for as many as there are vectors if these are fewer. The same vectors and
 /// seed give the same sample and the same first centroids.
-pub(super) fn train(
-    vectors: &FixedSizeListArray,
-    partitions: usize,
-    distance_type: DistanceType,
-    seed: u64,
-) -> Result<FixedSizeListArray> {
-    let partitions = partitions.min(vectors.len());
-    let dim = vectors.value_length() as usize;
-    let values = vectors.values().as_primitive::<Float32Type>().values();
-    let rows = vectors.len().min(partitions.saturating_mul(SAMPLE_ROWS_PER_PARTITION));
-    let mut sample = Vec::with_capacity(rows * dim);
-    for row in (0..rows).map(|position| position * vectors.len() / rows) {
-        sample.extend_from_slice(&values[row * dim..(row + 1) * dim]);
+pub(super) fn train(rows: &VectorStoreSnapshot, partitions: usize, seed: u64) -> Result<FixedSizeListArray> {
+    let (element_type, dim, distance_type) = (rows.element_type(), rows.dim(), rows.distance_type());
+    let partitions = partitions.min(rows.len());
+    let sampled = rows.len().min(partitions.saturating_mul(SAMPLE_ROWS_PER_PARTITION));
+    let mut sample = Vec::with_capacity(sampled * dim);
+    for id in (0..sampled).map(|position| position * rows.len() / sampled) {
+        sample.extend_from_slice(&rows.widened(id as u32));
     }
-    let sample = comparable(fixed_size(sample, dim)?, distance_type)?;
-    // The centroid of a single partition is the mean: every query probes it, whatever the metric.
-    let metric = if partitions == 1 { LanceDistanceType::L2 } else { centroid_metric(distance_type) };
-    let params = KMeansParams::new(None, MAX_ITERATIONS, 1, metric)
-        .with_balance_factor(BALANCE_FACTOR)
-        .with_seed(seed);
-    let sample = sample.values().as_primitive::<Float32Type>();
-    let model = train_kmeans::<Float32Type>(sample, params, dim, partitions, SAMPLE_ROWS_PER_PARTITION)?;
-    fixed_size(model.centroids.as_primitive::<Float32Type>().values().to_vec(), dim)
+    let params = |metric| {
+        KMeansParams::new(None, MAX_ITERATIONS, 1, metric).with_balance_factor(BALANCE_FACTOR).with_seed(seed)
+    };
+    let centroids: Vec<f32> = if element_type == ElementType::UInt8 {
+        let sample = UInt8Array::from_iter_values(sample.into_iter().map(|x| x as u8));
+        let centroids = means(&sample, params(centroid_metric(distance_type)), dim, partitions)?;
+        centroids.into_iter().map(f32::from).collect()
+    } else {
+        // In f32 whatever the floats are: in f16 the sums would have too few digits.
+        let sample = comparable(lists(ElementType::Float32, dim, sample)?, distance_type)?;
+        // The centroid of a single partition is the mean: every query probes it, whatever the metric.
+        let metric = if partitions == 1 { LanceDistanceType::L2 } else { centroid_metric(distance_type) };
+        means(sample.values().as_primitive::<Float32Type>(), params(metric), dim, partitions)?
+    };
+    lists(element_type, dim, centroids)
 }
 
-/// The rows of each partition, ascending.
-fn assign(
-    vectors: &FixedSizeListArray,
-    centroids: &FixedSizeListArray,
-    distance_type: DistanceType,
-) -> Result<Vec<Vec<usize>>> {
-    let mut members = vec![Vec::new(); centroids.len()];
-    for start in (0..vectors.len()).step_by(BATCH_ROWS) {
-        let batch = vectors.slice(start, BATCH_ROWS.min(vectors.len() - start));
+/// The centroids of a sample, one after the other.
+fn means<T: ArrowPrimitiveType>(
+    sample: &PrimitiveArray<T>,
+    params: KMeansParams,
+    dim: usize,
+    partitions: usize,
+) -> Result<Vec<T::Native>>
+where
+    T::Native: Dot + L2 + Normalize,
+    PrimitiveArray<T>: From<Vec<T::Native>>,
+{
+    let model = train_kmeans(sample, params, dim, partitions, SAMPLE_ROWS_PER_PARTITION)?;
+    let centroids = model.centroids.as_primitive_opt::<T>();
+    // Those that no vector is near may be null, which is as good as zero.
+    let centroids = centroids.filter(|centroids| centroids.len() == partitions * dim);
+    let none = || lance_core::Error::index("k-means has found no centroids");
+    Ok(centroids.ok_or_else(none)?.values().to_vec())
+}
+
+/// The partition of each row.
+fn assign(rows: &VectorStoreSnapshot, centroids: &FixedSizeListArray) -> Result<Vec<u32>> {
+    let mut partition_of = Vec::with_capacity(rows.len());
+    let (end, distance_type) = (rows.len() as u32, rows.distance_type());
+    for start in (0..end).step_by(BATCH_ROWS as usize) {
+        let batch = rows.vectors_of(start..end.min(start.saturating_add(BATCH_ROWS)))?;
         let batch = comparable(batch, distance_type)?;
         let metric = centroid_metric(distance_type);
         let (nearest, _) = compute_partitions_arrow_array(centroids, &batch, metric)?;
-        for (row, partition) in (start..).zip(nearest) {
-            // None where all distances overflow: any partition is as good as another.
-            members[partition.map_or(0, |partition| partition as usize)].push(row);
+        // None where all distances overflow: any partition is as good as another.
+        partition_of.extend(nearest.into_iter().map(|partition| partition.unwrap_or(0)));
+    }
+    Ok(partition_of)
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow_buffer::NullBuffer;
+
+    use super::*;
+    use crate::store::widened;
+
+    /// Rows with row ids from 100 on, as a scan gives them in batches of 64 rows. Every 50th is null.
+    fn rows(element_type: ElementType, distance_type: DistanceType, values: &[f32]) -> Rows {
+        let vectors =
+            ArrowFixedSizeListVectorStore::try_with_elements(element_type, 2, distance_type).unwrap();
+        let mut batches = Vec::new();
+        for (batch, values) in values.chunks(128).enumerate() {
+            let list = lists(element_type, 2, values.to_vec()).unwrap();
+            let rows = batch * 64..batch * 64 + list.len();
+            let valid: NullBuffer = rows.clone().map(|row| row % 50 != 49).collect::<Vec<bool>>().into();
+            let (item, values) = (element_type.item(), Arc::clone(list.values()));
+            let list = FixedSizeListArray::try_new(item, 2, values, Some(valid)).unwrap();
+            let row_ids = UInt64Array::from_iter_values(rows.map(|row| row as u64 + 100));
+            vectors.append_batch_with_row_ids(Arc::new(list.clone()), &row_ids).unwrap();
+            batches.push((list, row_ids));
+        }
+        let skipped = vectors.skipped().total();
+        Rows { vectors: Arc::new(vectors), batches, skipped }
+    }
+
+    #[test]
+    fn centroids_and_parts_are_of_the_column_s_elements() {
+        // Two groups far from each other, in a row id order that alternates.
+        let (near, far) = ([1.0_f32, 2.0], [250.0, 254.0]);
+        let values: Vec<f32> = (0..400).flat_map(|i| if i % 2 == 0 { near } else { far }).collect();
+        for (element_type, distance_type) in [
+            (ElementType::Float16, DistanceType::L2),
+            (ElementType::Float32, DistanceType::L2),
+            (ElementType::Float64, DistanceType::L2),
+            (ElementType::UInt8, DistanceType::Hamming),
+        ] {
+            let one = train(&rows(element_type, distance_type, &values).vectors.snapshot(), 1, 7).unwrap();
+            assert_eq!((one.len(), one.data_type()), (1, &element_type.vectors(2)));
+            let undivided = divide(rows(element_type, distance_type, &values), &one).unwrap();
+            assert_eq!((undivided.len(), undivided[0].committed_len()), (1, 392));
+
+            let two = lists(element_type, 2, vec![1.0, 2.0, 250.0, 254.0]).unwrap();
+            let parts = divide(rows(element_type, distance_type, &values), &two).unwrap();
+            assert_eq!(parts.len(), 2);
+            // The nulls are all among the odd rows.
+            for ((part, expected), odd) in parts.iter().zip([near, far]).zip([0, 1]) {
+                let vectors = part.snapshot();
+                let is_here = |row: &u64| row % 2 == odd && row % 50 != 49;
+                let row_ids: Vec<u64> = (0..400).filter(is_here).map(|row| row + 100).collect();
+                assert_eq!((vectors.len(), vectors.element_type()), (row_ids.len(), element_type));
+                for (id, row_id) in (0..).zip(row_ids) {
+                    assert_eq!((vectors.row_id(id), &vectors.widened(id)[..]), (row_id, &expected[..]));
+                }
+            }
         }
     }
-    Ok(members)
+
+    #[test]
+    fn rows_of_any_length_are_assigned_by_their_direction() {
+        let scales = [1e-30_f32, 1.0, 1e25, 1e-44];
+        let values: Vec<f32> = (0..200)
+            .flat_map(|row| {
+                let direction = if row % 2 == 0 { [3.0_f32, 1.0] } else { [-1.0, 3.0] };
+                direction.map(|x| x * scales[row / 2 % scales.len()])
+            })
+            .collect();
+        for element_type in [ElementType::Float32, ElementType::Float64] {
+            let rows = rows(element_type, DistanceType::Cosine, &values);
+            let trained = train(&rows.vectors.snapshot(), 2, 7).unwrap();
+            let trained = widened(trained.values(), element_type).unwrap();
+            assert!(trained.iter().all(|x| x.is_finite()), "{trained:?}");
+
+            let centroids = lists(element_type, 2, vec![0.95, 0.32, -0.32, 0.95]).unwrap();
+            let parts = divide(rows, &centroids).unwrap();
+            for (part, (len, parity)) in parts.iter().zip([(100, 0), (96, 1)]) {
+                let vectors = part.snapshot();
+                assert_eq!(vectors.len(), len);
+                assert!((0..len as u32).all(|id| vectors.row_id(id) % 2 == parity));
+            }
+        }
+    }
+
+    #[test]
+    fn a_partition_may_be_empty() {
+        let rows = rows(ElementType::Float32, DistanceType::L2, &[1.0; 20]);
+        let centroids = lists(ElementType::Float32, 2, vec![1.0, 1.0, 9.0, 9.0]).unwrap();
+        let sizes: Vec<usize> =
+            divide(rows, &centroids).unwrap().iter().map(|part| part.committed_len()).collect();
+        assert_eq!(sizes, [10, 0]);
+    }
 }

@@ -6,8 +6,9 @@ use lance_core::Result as LanceResult;
 use super::PennonMemIndex;
 use crate::error::Result;
 use crate::index::HnswIndex;
-use crate::lance::Storage;
+use crate::lance::elements::lists;
 use crate::lance::files::{IndexFiles, Partition, details};
+use crate::source::VectorSource;
 
 /// The version that Lance gives its own vector index files.
 const INDEX_VERSION: i32 = 1;
@@ -33,17 +34,22 @@ impl PennonMemIndex {
             quantizer: self.settings.quantizer,
             distance_type: self.distance_type,
         };
-        files.write(&[partition]).await?;
+        // Every query probes the only partition: its centroid may be any.
+        let centroid = lists(self.element_type, self.dim, vec![0.0; self.dim])?;
+        files.write(&[partition], &centroid).await?;
         let details = details(self.distance_type, self.settings.quantizer, &self.settings.build)?;
         let metadata = generation.index_metadata(uuid, vec![self.field_id], details, INDEX_VERSION);
         Ok(FlushOutcome::Wrote(Box::new(metadata)))
     }
 }
 
-/// All rows as the only partition, which every query probes: its centroid may be any.
+/// All rows as one partition.
 fn partition_of(index: &HnswIndex) -> Result<Partition> {
-    let (graph, storage) = index.to_lance_batches()?;
-    let Storage { vectors, row_ids, .. } = Storage::of(&storage)?;
-    let (vectors, row_ids) = (vectors.clone(), row_ids.clone());
-    Ok(Partition { graph, vectors, row_ids, centroid: vec![0.0; index.dim()] })
+    // A MemTable deletes no rows, but whoever has the index can.
+    if index.tombstones() > 0 {
+        return partition_of(&index.compact()?);
+    }
+    let vectors = index.snapshot();
+    let graph = index.graph().to_lance_hnsw_batch(Some(vectors.len()))?;
+    Ok(Partition { graph, vectors })
 }

@@ -1,5 +1,6 @@
 //! The index of one MemTable.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
@@ -9,16 +10,17 @@ use ::lance::dataset::mem_wal::index::{
 };
 use ::lance::dataset::mem_wal::write::StoredBatch;
 use arrow_array::cast::AsArray;
-use arrow_array::types::Float32Type;
 use arrow_array::{Array, FixedSizeListArray, RecordBatch};
+use half::f16;
 use lance_core::Result as LanceResult;
 
 use super::params::{PennonMemIndexParams, Resolved};
 use crate::distance::DistanceType;
 use crate::error::{Error, Result};
-use crate::graph::HnswGraph;
 use crate::index::HnswIndex;
-use crate::params::{BuildParams, SearchParams};
+use crate::lance::elements::lists;
+use crate::params::SearchParams;
+use crate::store::{ElementType, widened};
 
 /// Candidates of a search that nobody says anything about, unless it wants more rows: as in Lance's MemTables.
 const DEFAULT_EF: usize = 64;
@@ -29,26 +31,31 @@ const DEFAULT_EF: usize = 64;
 /// (a tombstone's is null) gets no node; it never makes a put fail.
 ///
 /// A search returns exactly `min(k, n)` of the `n` rows with a vector at or below the reader's position, with exact
-/// distances, and meanwhile waits for no put. What Lance knows better how to refuse is declined: a query in another
-/// metric, of another dimension, that is null, not finite, or zero under cosine.
+/// distances, and meanwhile waits for no put. Fewer come back only if distances overflow `f32`: such a row ranks
+/// nowhere, as in Lance's exact search, and none takes its place.
+///
+/// A query is of the column's elements, or of `Float32` for a column of other floats, and is then rounded to them, as
+/// Lance does in its own tables. What Lance knows better how to refuse is declined: a query in another metric, of
+/// another dimension or of other elements, that is null, not finite, or zero under cosine.
 pub struct PennonMemIndex {
     columns: [String; 1],
     pub(super) field_id: i32,
-    dim: usize,
+    pub(super) element_type: ElementType,
+    pub(super) dim: usize,
     pub(super) distance_type: DistanceType,
     pub(super) settings: Resolved,
     /// Made by the first insert: a writer creates indexes only to ask for their size.
     index: OnceLock<Arc<HnswIndex>>,
+    /// Bytes of the index with a row in it, if somebody has asked while there was none.
+    first_row_bytes: OnceLock<usize>,
 }
 
 impl PennonMemIndex {
-    /// An index without rows for vectors of `dim` elements in the field `field_id`, as the plugin makes it. No base
-    /// index is looked at: unless `params` say so, a flush quantizes.
+    /// An index without rows for vectors of `dim` elements of `f32` in the field `field_id`, as the plugin makes it. No
+    /// base index is looked at: unless `params` say so, a flush quantizes.
     ///
     /// # Errors
-    /// As [`HnswIndex::try_new`], and
-    /// - [`Error::NotInLance`] or [`Error::UnsupportedElement`] in a metric other than L2, cosine and dot,
-    /// - [`Error::InvalidColumn`] if vectors in cosine are to be flushed as they are.
+    /// As [`try_with_elements`](Self::try_with_elements).
     pub fn try_new(
         column: &str,
         field_id: i32,
@@ -56,20 +63,49 @@ impl PennonMemIndex {
         distance_type: DistanceType,
         params: PennonMemIndexParams,
     ) -> Result<Self> {
-        HnswIndex::try_new(dim, distance_type, params.build.clone())?;
+        Self::try_with_elements(ElementType::Float32, column, field_id, dim, distance_type, params)
+    }
+
+    /// The same for vectors of other elements. Those under Hamming are never quantized.
+    ///
+    /// # Errors
+    /// As [`HnswIndex::try_with_elements`], and
+    /// - [`Error::NotInLance`] if Lance has no such metric, or no quantizer for it that is asked for,
+    /// - [`Error::InvalidColumn`] if Lance has no index of such vectors in that metric, or if vectors in cosine are to
+    ///   be flushed as they are.
+    pub fn try_with_elements(
+        element_type: ElementType,
+        column: &str,
+        field_id: i32,
+        dim: usize,
+        distance_type: DistanceType,
+        params: PennonMemIndexParams,
+    ) -> Result<Self> {
+        HnswIndex::try_with_elements(element_type, dim, distance_type, params.build.clone())?;
         let settings = Resolved::try_new(column, distance_type.try_into()?, params, false)?;
-        Self::of(column, field_id, dim, settings)
+        Self::of(element_type, column, field_id, dim, settings)
     }
 
     /// Allocates next to nothing.
-    pub(super) fn of(column: &str, field_id: i32, dim: usize, settings: Resolved) -> Result<Self> {
+    pub(super) fn of(
+        element_type: ElementType,
+        column: &str,
+        field_id: i32,
+        dim: usize,
+        settings: Resolved,
+    ) -> Result<Self> {
         let distance_type = DistanceType::try_from(settings.metric)?;
-        if distance_type == DistanceType::Hamming {
-            let (distance_type, actual) = (distance_type.to_string(), "Float32".to_string());
-            return Err(Error::UnsupportedElement { distance_type, requirement: "UInt8", actual });
-        }
-        let columns = [column.to_string()];
-        Ok(Self { columns, field_id, dim, distance_type, settings, index: OnceLock::new() })
+        element_type.check_indexed(column, distance_type)?;
+        Ok(Self {
+            columns: [column.to_string()],
+            field_id,
+            element_type,
+            dim,
+            distance_type,
+            settings,
+            index: OnceLock::new(),
+            first_row_bytes: OnceLock::new(),
+        })
     }
 
     /// The index itself, from the first insert on.
@@ -81,8 +117,20 @@ impl PennonMemIndex {
         if let Some(index) = self.index.get() {
             return Ok(index);
         }
-        let index = HnswIndex::try_new(self.dim, self.distance_type, self.settings.build.clone())?;
+        let index = self.new_index()?;
         Ok(self.index.get_or_init(|| Arc::new(index)))
+    }
+
+    fn new_index(&self) -> Result<HnswIndex> {
+        let Self { element_type, dim, distance_type, .. } = *self;
+        HnswIndex::try_with_elements(element_type, dim, distance_type, self.settings.build.clone())
+    }
+
+    /// What the first row makes the index hold, found out with an index that is not kept.
+    fn count_first_row(&self) -> Result<usize> {
+        let (index, row) = (self.new_index()?, lists(self.element_type, self.dim, vec![1.0; self.dim])?);
+        index.append_batches_unique(&[(row, 0)])?;
+        Ok(index.resident_bytes())
     }
 
     fn vectors_of(&self, rows: &RecordBatch) -> Result<FixedSizeListArray> {
@@ -90,7 +138,8 @@ impl PennonMemIndex {
         let invalid = |problem| Error::InvalidColumn { column: column.clone(), problem };
         let array = rows.column_by_name(column).ok_or_else(|| invalid("is not in the batch".to_string()))?;
         let vectors = array.as_fixed_size_list_opt().cloned();
-        vectors.ok_or_else(|| invalid(format!("must be FixedSizeList<Float32>, got {}", array.data_type())))
+        let (expected, actual) = (self.element_type, array.data_type());
+        vectors.ok_or_else(|| invalid(format!("must be FixedSizeList of {expected}, got {actual}")))
     }
 
     fn append(&self, batches: &[(FixedSizeListArray, RowPosition)]) -> Result<()> {
@@ -99,17 +148,33 @@ impl PennonMemIndex {
     }
 
     /// The query and its vector, if this is for us to answer.
-    fn vector_query<'a>(&self, query: &'a dyn MemQuery) -> Option<(&'a VectorMemQuery, &'a [f32])> {
+    fn vector_query<'a>(&self, query: &'a dyn MemQuery) -> Option<(&'a VectorMemQuery, Cow<'a, [f32]>)> {
         let query = query.as_any().downcast_ref::<VectorMemQuery>()?;
         if query.distance_type.is_some_and(|wanted| wanted != self.settings.metric) {
             return None;
         }
-        let values = query.vector.values().as_primitive_opt::<Float32Type>()?;
-        let is_one = query.vector.len() == 1 && query.vector.null_count() == 0 && values.null_count() == 0;
-        let vector: &[f32] = values.values();
+        let nulls = query.vector.null_count() + query.vector.values().null_count();
+        if query.vector.len() != 1 || nulls > 0 {
+            return None;
+        }
+        let vector = self.elements_of(&query.vector)?;
         let has_distance = vector.iter().all(|x| x.is_finite())
             && (self.distance_type != DistanceType::Cosine || vector.iter().any(|&x| x != 0.0));
-        (is_one && vector.len() == self.dim && has_distance).then_some((query, vector))
+        (vector.len() == self.dim && has_distance).then_some((query, vector))
+    }
+
+    /// The elements of a query as those of the column are compared with it.
+    fn elements_of<'a>(&self, query: &'a FixedSizeListArray) -> Option<Cow<'a, [f32]>> {
+        let (element_type, _) = ElementType::of_vectors(query.data_type()).ok()?;
+        let elements = widened(query.values(), element_type)?;
+        match (element_type, self.element_type) {
+            (own, column) if own == column => Some(elements),
+            (ElementType::Float32, ElementType::Float64) => Some(elements),
+            (ElementType::Float32, ElementType::Float16) => {
+                Some(elements.iter().map(|&x| f16::from_f32(x).to_f32()).collect())
+            }
+            _ => None,
+        }
     }
 }
 
@@ -137,10 +202,11 @@ impl MemIndex for PennonMemIndex {
     }
 
     /// Without the vectors, which are the MemTable's own. Memory grows with the rows, so what is reserved before the
-    /// first of them is what it makes, whatever the capacity of the MemTable.
+    /// first of them is what that one makes it, whatever the capacity of the MemTable.
     fn resident_bytes(&self) -> usize {
-        let held = self.index.get().map(|index| index.resident_bytes());
-        size_of::<Self>() + held.unwrap_or_else(|| first_row_bytes(&self.settings.build))
+        // Whatever could not be made here, the first insert could not make either.
+        let first_row = || *self.first_row_bytes.get_or_init(|| self.count_first_row().unwrap_or(0));
+        size_of::<Self>() + self.index.get().map_or_else(first_row, |index| index.resident_bytes())
     }
 
     fn search(&self, query: &dyn MemQuery, ctx: &SearchContext) -> LanceResult<Option<MemMatches>> {
@@ -150,7 +216,7 @@ impl MemIndex for PennonMemIndex {
         let rows = index.len();
         let k = query.k.min(rows);
         let ef = query.ef.or(self.settings.ef).unwrap_or(DEFAULT_EF).max(k).min(rows);
-        let hits = index.search(vector, SearchParams::new(k, ef).max_row_id(ctx.max_visible))?;
+        let hits = index.search(&vector, SearchParams::new(k, ef).max_row_id(ctx.max_visible))?;
         // As Lance's exact search does: a distance that overflows ranks nowhere.
         let hits = hits.iter().filter(|hit| hit.distance.is_finite());
         let matches = hits.map(|hit| RankedMatch::new(hit.row_id, hit.distance)).collect();
@@ -162,22 +228,12 @@ impl MemIndex for PennonMemIndex {
     }
 }
 
-/// What the first insert allocates, and what the lists of its chunk take.
-fn first_row_bytes(build: &BuildParams) -> usize {
-    static EMPTY: OnceLock<usize> = OnceLock::new();
-    // The same for every index without rows, whatever its dimension and parameters.
-    let empty = EMPTY.get_or_init(|| {
-        let index = HnswIndex::try_new(1, DistanceType::L2, BuildParams::default());
-        index.map_or(0, |index| index.resident_bytes())
-    });
-    empty + HnswGraph::reserved_bytes(build, 1)
-}
-
 impl fmt::Debug for PennonMemIndex {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PennonMemIndex")
             .field("column", &self.columns[0])
             .field("field_id", &self.field_id)
+            .field("element_type", &self.element_type)
             .field("dim", &self.dim)
             .field("settings", &self.settings)
             .field("len", &self.index.get().map_or(0, |index| index.len()))

@@ -10,6 +10,7 @@ use lance_index::vector::hnsw::builder::HnswBuildParams;
 use lance_linalg::distance::DistanceType as LanceMetric;
 
 use super::refused;
+use crate::distance::DistanceType;
 use crate::error::{Error, Result};
 use crate::graph::HnswGraph;
 use crate::lance::files::Quantizer;
@@ -26,7 +27,7 @@ pub struct PennonMemIndexParams {
     /// Candidates of a search that does not say: Lance's `LsmScanner` never does.
     pub ef: Option<usize>,
     /// How a flushed generation stores its vectors. Not given: as they are if the base index stores them so and the
-    /// metric is not cosine, else scalar quantized, as Lance's own MemTables do.
+    /// metric is not cosine, or under Hamming; else scalar quantized, as Lance's own MemTables do.
     pub quantizer: Option<Quantizer>,
 }
 
@@ -97,7 +98,8 @@ impl Resolved {
     }
 
     /// # Errors
-    /// As [`HnswGraph::try_new`], and [`Error::InvalidColumn`] if a cosine index is to be flushed as it is.
+    /// As [`HnswGraph::try_new`], [`Error::InvalidColumn`] if a cosine index is to be flushed as it is, and
+    /// [`Error::NotInLance`] if one under Hamming is to be quantized.
     pub fn try_new(
         column: &str,
         metric: LanceMetric,
@@ -115,10 +117,12 @@ impl Resolved {
                 return Err(Error::InvalidColumn { column: column.into(), problem: problem.into() });
             }
             Some(quantizer) => quantizer,
+            None if metric == LanceMetric::Hamming => Quantizer::Flat,
             // Whoever keeps the base table's vectors as they are pays for exact distances there.
             None if base_is_flat && !is_cosine => Quantizer::Flat,
             None => Quantizer::Sq,
         };
+        quantizer.check(DistanceType::try_from(metric)?)?;
         Ok(Self { metric, build, ef, quantizer })
     }
 }
