@@ -3,8 +3,8 @@
 //!
 //! Puts and searches are driven through `MemIndex`, as a writer drives it. In a put of a real writer the write-ahead
 //! log comes first, takes milliseconds and is the same for both; it would hide them. Both indexes get the same batches
-//! in turns, with the parameters of Lance's MemTables (m = 16, ef_construction = 100, ef = 64). The flush goes through
-//! a table in a temporary directory.
+//! in turns, with the parameters of Lance's MemTables (m = 16, ef_construction = 100), and are searched with the `ef`
+//! that each has by default (80 and 64). The flush goes through a table in a temporary directory.
 //!
 //! `cargo bench --features lance --bench memwal`; without `--bench` among the arguments the sizes are those of a test.
 
@@ -55,7 +55,7 @@ const FULL: Sizes = Sizes {
     rounds: 3,
     queries: 200,
     searches: 10_000,
-    flushed: 20_000,
+    flushed: 100_000,
 };
 const TEST: Sizes = Sizes {
     memtables: &[500],

@@ -18,7 +18,8 @@ use crate::params::BuildParams;
 
 /// A writer's settings for one maintained vector index: `ShardWriterConfig::with_index_override(name, params)`.
 ///
-/// The defaults are those of Lance's MemTables: `m` = 16, `ef_construction` = 100, and an `ef` of 64 or `k`.
+/// The defaults are those of Lance's MemTables: `m` = 16 and `ef_construction` = 100. A search has an `ef` of 80
+/// or `k`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PennonMemIndexParams {
