@@ -125,7 +125,8 @@ impl FlatIndex {
     /// laid out; only whole blocks of 64 are.
     ///
     /// Nothing is done for elements other than `f32`, and under other metrics than L2, cosine and dot. The copy is used
-    /// where at least 1,024 rows are searched among, nine in ten of them qualify, and there is no limit of distances.
+    /// where at least 1,024 rows are laid out and searched among, nine in ten of them qualify, and there is no limit of
+    /// distances.
     pub fn freeze(&self) -> usize {
         let rows = self.table.view(self.version());
         let elements = self.element_type() == ElementType::Float32;

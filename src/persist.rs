@@ -19,7 +19,7 @@
 //! Up to step 3 the manifest names the old files, which are all there, and from then on the new ones, which are all
 //! there. So whenever a save ends, by whatever cause, one of the two loads. What it left behind, which no manifest
 //! names, is removed by the next one. That goes by the names alone, so they are such as nobody else gives; and a save
-//! that fails removes what it has made itself, and nothing else.
+//! that fails removes the files it has made itself, and nothing else, unless it was the rename or a sync that failed.
 //!
 //! [`manifest`] and [`sum`] are what is checked, [`files`] the names and the system calls, [`save`] and [`open`] the
 //! two ways, [`ipc`] and [`map`] the bytes.
@@ -51,7 +51,8 @@ impl HnswIndex {
     ///
     /// # Errors
     /// - [`Error::Io`] if the directory cannot be written, or the disk is full: the older index is as it was, unless
-    ///   the error is of the last sync, when either may load,
+    ///   the error is of the last sync, when either may load. An index that cannot be read, also one of another format,
+    ///   is replaced as any other,
     /// - [`Error::ExportTooLarge`] as [`HnswGraph::to_lance_hnsw_batch`].
     ///
     /// [`Error::Io`]: crate::Error::Io
@@ -76,7 +77,8 @@ impl HnswIndex {
     /// are dead in all versions, also in those of the index that was saved, and appends go on where they stopped; rows
     /// that were skipped are counted anew.
     ///
-    /// All bytes are read and compared with the length and the CRC-32 of their file. That finds each flipped bit and
+    /// All bytes but those of labels, which [`load_labels`](Self::load_labels) looks at, are read and compared with the
+    /// length and the CRC-32 of their file. That finds each flipped bit and
     /// each burst of up to 32 bits, and any other damage with a probability of 1 - 2^-32. It is no protection from
     /// those who forge checksums too; what they make is an error or an index, and not a panic.
     ///

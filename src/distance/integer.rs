@@ -1,5 +1,7 @@
-//! Vectors of bytes and a query of integers: products and differences fit into 16 bits and sums are exact, which is
-//! faster than `f32`.
+//! Vectors of bytes and a query of integers: differences fit into 16 bits and sums are exact.
+//!
+//! Unsafe, as in [`element`], is only the call of what was compiled for a CPU's features. Beside the loops over `f32`, 384
+//! bytes take 13 ns instead of 31 in L2 (`cargo bench --bench elements`).
 
 use std::sync::LazyLock;
 
@@ -70,7 +72,7 @@ pub(super) struct IntegerQuery {
 }
 
 impl IntegerQuery {
-    /// None if there is an element that is no integer, or too large.
+    /// None if there is an element that is no integer, or too large, or under Hamming no byte.
     pub fn new(vector: &[f32], distance_type: DistanceType) -> Option<Self> {
         // From here to its double there are no `f32` but integers: a sum with it is rounded to one, and has it in its
         // last bits. The compiler makes vector instructions of this and not of `as i16`.
@@ -80,12 +82,15 @@ impl IntegerQuery {
         if !vector.iter().fold(true, |all, &x| all & is_integer(x)) {
             return None;
         }
+        let is_hamming = distance_type == DistanceType::Hamming;
+        if is_hamming && vector.iter().any(|&x| x < 0.0) {
+            return None;
+        }
         let elements: Box<[i16]> = vector.iter().map(|&x| (x + SHIFT).to_bits() as i16).collect();
         let square = match distance_type {
             DistanceType::Cosine => (elements.chunks(CHUNK).map(square).sum::<i64>()) as f32,
             _ => 0.0,
         };
-        let is_hamming = distance_type == DistanceType::Hamming;
         let bits = if is_hamming { elements.iter().map(|&x| x as u8).collect() } else { Box::default() };
         Some(Self { elements, bits, square })
     }
@@ -351,6 +356,8 @@ mod tests {
     fn only_integers_in_range_are_taken() {
         let takes = |x: f32| IntegerQuery::new(&[0.0, x, 1.0], DistanceType::L2).is_some();
         assert!([0.0, -0.0, 1.0, -128.0, 255.0, -255.0].into_iter().all(takes));
-        assert!(![0.5, 256.0, -1.0e9, 1.0e-20, f32::MAX].into_iter().any(takes));
+        assert!(![0.5, 256.0, -1.0e9, 1.0e-20, f32::MAX, f32::NAN].into_iter().any(takes));
+        assert!(IntegerQuery::new(&[0.0, 255.0], DistanceType::Hamming).is_some());
+        assert!(IntegerQuery::new(&[0.0, -1.0], DistanceType::Hamming).is_none());
     }
 }

@@ -15,7 +15,7 @@ use crate::data::{
 };
 
 const KINDS: [(Quantizer, &str, f64); 2] =
-    [(Quantizer::Flat, "IVF_HNSW_FLAT", 0.9), (Quantizer::Sq, "IVF_HNSW_SQ", 0.93)];
+    [(Quantizer::Flat, "IVF_HNSW_FLAT", 0.97), (Quantizer::Sq, "IVF_HNSW_SQ", 0.93)];
 
 /// An index on a new column of such vectors is used, and finds at least so much.
 async fn check(home: &Home, data_type: &DataType, metric: DistanceType, kind: (Quantizer, &str, f64)) {

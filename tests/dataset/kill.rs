@@ -140,8 +140,8 @@ impl Case<'_> {
         started.elapsed()
     }
 
-    /// Starts the build, and kills it as soon as it is time.
-    fn kill(&self, is_time: impl Fn(Duration) -> bool) {
+    /// Starts the build, and kills it as soon as it is time; false if it was done before.
+    fn kill(&self, is_time: impl Fn(Duration) -> bool) -> bool {
         let mut command = Command::new(env!("CARGO_BIN_EXE_pennon"));
         command.args(self.arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let started = Instant::now();
@@ -149,12 +149,12 @@ impl Case<'_> {
         while !is_time(started.elapsed()) {
             if let Some(status) = child.try_wait().unwrap() {
                 assert!(status.success(), "{:?} ended by itself: {status}", self.arguments);
-                return;
+                return false;
             }
-            thread::sleep(Duration::from_micros(200));
+            thread::yield_now();
         }
         child.kill().unwrap();
-        child.wait().unwrap();
+        !child.wait().unwrap().success()
     }
 
     fn run(&self) {
@@ -173,7 +173,7 @@ impl Case<'_> {
         let length = self.complete();
         assert!(Content::of(self.uri) == new, "the same build leads to something else");
 
-        let mut trial = Trial { case: self, old, new, length, kills: 0, late: 0 };
+        let mut trial = Trial { case: self, old, new, length, kills: 0, kept: 0 };
         let mut rng = SmallRng::seed_from_u64(self.seed);
         for number in 0..self.timed {
             let within: f64 = rng.random_range(0.0..1.0);
@@ -183,7 +183,8 @@ impl Case<'_> {
         for (number, event) in self.events.iter().enumerate() {
             trial.kill(&format!("killed at event {number}"), |_| event());
         }
-        println!("{} kills, {} after the commit; a build takes {:?}", trial.kills, trial.late, trial.length);
+        println!("{} kills, {} before the commit; a build takes {:?}", trial.kills, trial.kept, trial.length);
+        assert!(trial.kept > 0, "every build was done before it was killed");
     }
 }
 
@@ -194,22 +195,22 @@ struct Trial<'a> {
     new: Content,
     /// The time of the last build that did everything.
     length: Duration,
+    /// Builds that were killed before they were done.
     kills: usize,
-    /// Of these, kills after the build had changed the dataset.
-    late: usize,
+    /// Of these, those that had not changed the dataset yet.
+    kept: usize,
 }
 
 impl Trial<'_> {
     fn kill(&mut self, what: &str, is_time: impl Fn(Duration) -> bool) {
         let case = self.case;
         case.prepare();
-        case.kill(is_time);
-        self.kills += 1;
+        let is_killed = case.kill(is_time);
 
         let is_there = Path::new(case.uri).exists();
         let mut found = is_there.then(|| Content::of(case.uri));
         if found.is_none() && self.old.is_some() {
-            // Between the two renames of a replacement. A build of any kind, even one that is refused, undoes the
+            // Between the two renames of a replacement, where the system cannot exchange two directories. A build of any kind, even one that is refused, undoes the
             // first one.
             let refused: Vec<&str> =
                 case.arguments.iter().copied().filter(|&argument| argument != OVERWRITE).collect();
@@ -219,7 +220,8 @@ impl Trial<'_> {
         let is_new = found.as_ref() == Some(&self.new);
         assert!(is_new || found == self.old, "{what}: neither what was there nor what was to come");
         println!("{what}: {}", if is_new { "done" } else { "as before" });
-        self.late += usize::from(is_new);
+        self.kills += usize::from(is_killed);
+        self.kept += usize::from(is_killed && !is_new);
 
         // A new dataset that is there is not written again.
         if is_new && self.old.is_none() {

@@ -108,3 +108,76 @@ fn the_plan_can_be_asked() {
         }
     }
 }
+
+/// Large enough that a tenth of the rows is not scanned: then a walk looks past the others, and finds nearly what a
+/// search of everything does.
+#[test]
+fn recall_where_a_walk_looks_past_most_rows() {
+    const N: usize = 60_000;
+    const EF: usize = 40;
+    let all = clustered(N + 40, 16, 64, 11).0;
+    let (rows, queries) = (all.part(0..N), all.part(N..all.len()));
+    let index = build(&rows, L2, &BuildParams::default(), 10_000);
+    let mut rng = StdRng::seed_from_u64(12);
+    let mut tallies: BTreeMap<(&str, usize), (Tally, usize)> = BTreeMap::new();
+    for query in queries.iter() {
+        let distances = exact_distances(&rows, L2, query);
+        let mut nearest: Vec<usize> = (0..N).collect();
+        nearest.sort_by(|&a, &b| distances[a].total_cmp(&distances[b]));
+        let farthest: Vec<usize> = nearest.iter().rev().copied().collect();
+        // All but the hundred nearest: there is a hole around the query.
+        let mut around = nearest[100..].to_vec();
+        let mut random = nearest.clone();
+        around.shuffle(&mut rng);
+        random.shuffle(&mut rng);
+        for (order, chosen) in
+            [("random", random), ("nearest", nearest), ("farthest", farthest), ("around", around)]
+        {
+            for matches in [12_000, 6_000, 3_000] {
+                let mut allowed = vec![false; N];
+                chosen[..matches].iter().for_each(|&row| allowed[row] = true);
+                let case = format!("{order} {matches} of {N}");
+                let params = SearchParams::new(10, EF).mask(BooleanBuffer::from(&allowed[..]));
+                let (results, stats) = index.search_with_stats(query, params).unwrap();
+                assert_sorted(&results, &case);
+                let (tally, walks) = tallies.entry((order, matches)).or_default();
+                tally.count(&distances, 10, |row| allowed[row], ids(&results), &case);
+                *walks += usize::from(matches!(stats.plan, SearchPlan::FilteredGraph));
+                // Little is lost before a walk gives up.
+                assert!(stats.distances as f64 <= matches as f64 * 1.25 + 2_000.0, "{case}: {stats:?}");
+            }
+        }
+    }
+    for ((order, matches), (tally, walks)) in tallies {
+        let recall = tally.recall();
+        println!("{order} {matches} of {N}: recall@10 {recall:.4}, {walks} of {} walks", queries.len());
+        assert!(recall >= 0.95, "{order} {matches} of {N}: recall {recall}");
+        // A scan of 3,000 rows costs less than a walk.
+        let has_walks = matches > 3_000 && ["random", "nearest"].contains(&order);
+        assert!(!has_walks || walks * 10 >= queries.len() * 9, "{order} {matches} of {N}: {walks} walks");
+    }
+}
+
+/// Deleted rows are looked past as well.
+#[test]
+fn recall_where_most_rows_are_dead() {
+    const N: usize = 60_000;
+    let all = clustered(N + 30, 16, 64, 13).0;
+    let (rows, queries) = (all.part(0..N), all.part(N..all.len()));
+    let index = build(&rows, L2, &BuildParams::default(), 10_000);
+    let before = index.version();
+    let is_live = |row: usize| row % 7 == 3;
+    (0..N).filter(|&row| !is_live(row)).for_each(|row| index.delete(row as u64).unwrap());
+    let (mut tally, mut tally_before) = (Tally::default(), Tally::default());
+    for query in queries.iter() {
+        let distances = exact_distances(&rows, L2, query);
+        let (results, stats) = index.search_with_stats(query, SearchParams::new(10, 40)).unwrap();
+        assert!(matches!(stats.plan, SearchPlan::FilteredGraph), "{stats:?}");
+        tally.count(&distances, 10, is_live, ids(&results), "most are dead");
+        let results = index.search(query, SearchParams::new(10, 40).version(before)).unwrap();
+        tally_before.count(&distances, 10, |_| true, ids(&results), "before the deletes");
+    }
+    let (recall, before) = (tally.recall(), tally_before.recall());
+    println!("of 1 in 7: recall@10 {recall:.4}, of all: {before:.4}");
+    assert!(recall >= 0.95 && before >= 0.95, "{recall}, {before}");
+}

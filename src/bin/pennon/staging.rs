@@ -34,6 +34,14 @@ impl OutputDirectory {
 
     /// Lets `fill` write into a new directory, which then takes the place of the old one.
     pub fn write(&self, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+        self.write_with(fill, exchange)
+    }
+
+    fn write_with(
+        &self,
+        fill: impl FnOnce(&Path) -> Result<()>,
+        exchange: impl Fn(&Path, &Path) -> bool,
+    ) -> Result<()> {
         let staging = staging_for(&self.path)?;
         let fresh = staging.fresh();
         fs::create_dir(&fresh).context(|| cannot_write(&self.path))?;
@@ -194,23 +202,48 @@ mod tests {
     fn a_failed_write_leaves_what_was_there() {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("out");
-        let write = |content: &'static str| {
-            let output = OutputDirectory::check(&path, FILES).unwrap();
-            output.write(|fresh| {
+        let none: fn(&Path, &Path) -> bool = |_, _| false;
+        for exchange in [exchange, none] {
+            let write = |content: &'static str| {
+                let output = OutputDirectory::check(&path, FILES).unwrap();
+                let fill = |fresh: &Path| {
+                    fs::write(fresh.join("a"), content).unwrap();
+                    if content == "bad" { fail("bad") } else { Ok(()) }
+                };
+                output.write_with(fill, exchange)
+            };
+            assert!(write("bad").is_err());
+            assert_eq!(names(home.path()), Vec::<String>::new());
+            write("first").unwrap();
+            assert!(write("bad").is_err());
+            assert_eq!(fs::read_to_string(path.join("a")).unwrap(), "first");
+            write("second").unwrap();
+            assert_eq!(fs::read_to_string(path.join("a")).unwrap(), "second");
+            assert_eq!(names(home.path()), ["out"]);
+            fs::remove_dir_all(&path).unwrap();
+        }
+    }
+
+    /// What is there goes back if the new content cannot take its place.
+    #[test]
+    fn a_failed_replacement_restores_what_was_there() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("out");
+        let output = OutputDirectory::check(&path, FILES).unwrap();
+        let fill = |content: &'static str| {
+            move |fresh: &Path| {
                 fs::write(fresh.join("a"), content).unwrap();
-                if content == "bad" {
-                    return fail("bad");
-                }
                 Ok(())
-            })
+            }
         };
-        assert!(write("bad").is_err());
-        assert_eq!(names(home.path()), Vec::<String>::new());
-        write("first").unwrap();
-        assert!(write("bad").is_err());
+        output.write(fill("first")).unwrap();
+        // The new content is gone when it is to be moved.
+        let lose = |fresh: &Path, _: &Path| {
+            fs::remove_dir_all(fresh).unwrap();
+            false
+        };
+        assert!(output.write_with(fill("second"), lose).is_err());
         assert_eq!(fs::read_to_string(path.join("a")).unwrap(), "first");
-        write("second").unwrap();
-        assert_eq!(fs::read_to_string(path.join("a")).unwrap(), "second");
         assert_eq!(names(home.path()), ["out"]);
     }
 
