@@ -1,15 +1,12 @@
 //! How a search goes about it: through the graph, or straight to the rows that qualify.
 //!
 //! A walk that passes through rows it may not return computes more distances the fewer rows it may: where a part `p`
-//! of the rows is in the scope, measured, about `ef * m * p^-0.7`. A scan computes one for each of these rows, and each
-//! costs about half as much, because there is nothing else to do.
-//!
-//! Where it costs next to nothing to see whether a row is in the scope, a walk looks past the others: they are not scored,
-//! and their neighbors count as neighbors of the node that is expanded (ACORN-1, arXiv 2403.04871). That costs two to
-//! three times what a search of everything does, while enough of the neighbors of neighbors are in the scope.
+//! of the rows is in the scope, about `ef * m * p^-0.95` on GloVe. On SIFT descriptors the exponent is -0.7, but a walk
+//! that gives up costs more than a scan at once. A scan computes one distance for each row in the scope, and each costs
+//! about half as much, because there is nothing else to do.
 //!
 //! An estimate is an average: a mask can leave out just the rows near the query. So a walk gives up when it costs
-//! three times what was expected, or when it meets far fewer rows that may be returned than there are on average.
+//! three times what was expected, or when it expands far fewer rows that may be returned than there are on average.
 //! What is lost then is little beside the scan.
 
 use super::scope::Scope;
@@ -48,16 +45,11 @@ const SCAN_SPEED: u64 = 2;
 const TEST_SPEED: u64 = 8;
 /// Part of the cost of a scan after which a walk has to show that it will be cheaper.
 const TRIAL: u64 = 32;
-/// Rows to return that a walk should have met before it is judged by how many it did.
+/// Rows to return that a walk should have expanded before it is judged by how many it did.
 const SIGNIFICANT: f64 = 6.0;
 
 /// Where at least this part of the rows may be returned, the others are dropped after the walk.
 const MOST: f64 = 0.5;
-/// Where less than this part may, a walk does not look past the others: too few rows that may are neighbors of neighbors
-/// of each other.
-const LEAST: f64 = 0.04;
-/// What a walk that looks past rows costs, beside one of as many results that may return all.
-const LOOKING_PAST: f64 = 3.0;
 
 /// What the two ways are expected to cost, in distances of a walk.
 pub(super) struct Costs {
@@ -66,8 +58,6 @@ pub(super) struct Costs {
     /// The part of all rows that these are.
     part: f64,
     scan: u64,
-    /// Whether a walk looks past the other rows.
-    looks_past: bool,
     /// Infinite for ranges of distances: how many rows are in one is not known before.
     walk: f64,
 }
@@ -76,9 +66,7 @@ pub(super) struct Costs {
 pub(super) struct Progress {
     /// Distances computed before it began.
     pub before: u64,
-    /// Nodes of which it is known whether they may be returned: those that were expanded or, if the walk looks past
-    /// some, the neighbors of these.
-    pub tested: u64,
+    pub expanded: u64,
     /// Those of them that may be returned.
     pub passed: u64,
 }
@@ -95,14 +83,8 @@ impl Costs {
         let matches = scope.estimate();
         let part = (matches as f64 / f64::from(readable.max(1))).clamp(f64::MIN_POSITIVE, 1.0);
         let scan = matches / SCAN_SPEED + scope.tests() / TEST_SPEED;
-        let looks_past = !has_range && scope.is_quick() && (LEAST..MOST).contains(&part);
-        let everything = results as f64 * m as f64;
-        let walk = match (has_range, looks_past) {
-            (true, _) => f64::INFINITY,
-            (false, true) => everything * LOOKING_PAST,
-            (false, false) => everything * part.powf(-0.7),
-        };
-        Self { matches, part, scan, looks_past, walk }
+        let walk = if has_range { f64::INFINITY } else { results as f64 * m as f64 * part.powf(-0.95) };
+        Self { matches, part, scan, walk }
     }
 
     /// How wide a beam has to be to hold so many results, if most of it may be returned, and in nearly all cases
@@ -115,18 +97,12 @@ impl Costs {
 
     /// Distances after which a walk is judged by the share of rows it meets that may be returned.
     pub fn trial(&self) -> u64 {
-        // Who looks past rows sees more of them for each distance.
-        self.scan / if self.looks_past { 2 * TRIAL } else { TRIAL }
+        self.scan / TRIAL
     }
 
     /// The part of all rows that may be returned.
     pub fn part(&self) -> f64 {
         self.part
-    }
-
-    /// Whether a walk looks past rows that may not be returned.
-    pub fn looks_past(&self) -> bool {
-        self.looks_past
     }
 
     /// What a scan costs.
@@ -148,7 +124,7 @@ impl Costs {
         let trial = self.trial();
         // As far off as an estimate can be, and no matter while it is little beside a scan.
         let limit = (self.walk * 3.0).max(trial as f64).min(self.scan as f64);
-        let expected = progress.tested as f64 * self.part;
+        let expected = progress.expanded as f64 * self.part;
         distances as f64 >= limit
             || (distances >= trial
                 && self.walk.is_finite()

@@ -130,11 +130,6 @@ impl<'a, S: VectorSource + ?Sized> Scope<'a, S> {
         }
     }
 
-    /// Whether [`admits`](Self::admits) is a look at some bits.
-    pub fn is_quick(&self) -> bool {
-        self.max_row_id.is_none() && matches!(self.mask, None | Some(RowMask::Ids(_)))
-    }
-
     fn sample(&self, passes: impl Fn(u32) -> bool) -> u64 {
         let visible = u64::from(self.visible);
         if visible <= SAMPLE {

@@ -16,8 +16,6 @@ pub(super) struct Scratch {
     /// Unvisited neighbors of the node being expanded, and their distances.
     pub ids: Vec<u32>,
     pub distances: Vec<f32>,
-    /// Those of them that may not be returned, in a walk that looks past them.
-    pub past: Vec<u32>,
     /// For walks that pass through nodes they may not return, and for a large `ef`.
     pub candidates: BinaryHeap<Reverse<u64>>,
     pub results: BinaryHeap<u64>,
@@ -36,7 +34,7 @@ impl Scratch {
     fn resident_bytes(&self) -> usize {
         self.visited.resident_bytes()
             + self.pool.resident_bytes()
-            + (self.ids.capacity() + self.past.capacity()) * size_of::<u32>()
+            + self.ids.capacity() * size_of::<u32>()
             + self.distances.capacity() * size_of::<f32>()
             + (self.candidates.capacity() + self.results.capacity() + self.beam.capacity()) * size_of::<u64>()
     }

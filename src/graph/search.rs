@@ -204,7 +204,7 @@ impl HnswGraph {
             walk.scan_scope(goal, k, false);
             return SearchPlan::Scan;
         }
-        let mut progress = Progress { before: walk.effort.distances, tested: 0, passed: 0 };
+        let mut progress = Progress { before: walk.effort.distances, expanded: 0, passed: 0 };
         let start = walk.descend(entry, 0, descent_width(goal.results), |_| ());
         walk.start_through();
         let mut arrived = walk.beam_search_through(start, goal, &mut progress);

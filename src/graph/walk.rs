@@ -27,9 +27,6 @@ const SCAN_BLOCK: usize = 256;
 /// Rows tested in a scan between two looks at the limits.
 pub(super) const SCAN_TESTS: u32 = 1024;
 
-/// Lists of nodes that are looked past which are fetched ahead.
-const AHEAD: usize = 8;
-
 /// Width of that beam, for a beam of `ef` on level 0.
 pub(super) fn descent_width(ef: usize) -> usize {
     (ef / 8).min(WIDEST)
@@ -220,85 +217,20 @@ impl<'a, S: VectorSource + ?Sized> Walk<'a, S> {
             if nearest > self.bound(goal) || self.effort.is_spent() {
                 break;
             }
-            // Before anything is collected: what was met and not scored would be lost to the scan.
-            if goal.costs.as_ref().is_some_and(|costs| costs.is_hopeless(self.effort.distances, progress)) {
-                return false;
-            }
-            if let Some(costs) = goal.costs.as_ref().filter(|costs| costs.looks_past()) {
-                self.collect_past(id(nearest), goal.scope, costs.part(), progress);
-            } else {
-                progress.tested += 1;
+            if let Some(costs) = &goal.costs {
+                progress.expanded += 1;
                 progress.passed += u64::from(goal.scope.admits(id(nearest)));
-                self.collect_following(self.graph.neighbors(0, id(nearest)));
+                if costs.is_hopeless(self.effort.distances, progress) {
+                    return false;
+                }
             }
+            self.collect_following(self.graph.neighbors(0, id(nearest)));
             self.score_collected();
             for at in 0..self.scratch.ids.len() {
                 self.offer(key(self.scratch.distances[at], self.scratch.ids[at]), goal);
             }
         }
         true
-    }
-
-    /// Collects the unvisited nodes of a scope among the neighbors of a node, and then among the neighbors of those that
-    /// are outside, until enough were met. Those outside are not collected themselves, unless the scope, which `part` of
-    /// all nodes are in, is so rare hereabouts that the walk needs them to get on.
-    fn collect_past(&mut self, node: u32, scope: &Scope<'_, S>, part: f64, progress: &mut Progress) {
-        let list = self.graph.neighbors(0, node);
-        let enough = self.graph.params().cap(0);
-        let Scratch { ids, past, visited, distances, .. } = &mut *self.scratch;
-        ids.clear();
-        past.clear();
-        let (mut passed, mut end) = (0, self.readable);
-        list.for_each(|id| {
-            if scope.admits(id) {
-                passed += 1;
-                if visited.insert(id) {
-                    ids.push(id);
-                }
-            } else if id != NONE {
-                end = end.max(id + 1);
-                past.push(id);
-            }
-        });
-        if end > self.readable {
-            // Stored after a `ready` that covers them.
-            self.readable = self.graph.readable(self.source);
-            visited.grow(self.readable as usize);
-            past.retain(|&id| id < self.readable);
-        }
-        let mut tested = passed + past.len();
-        let fetch = |id: &u32| self.graph.neighbors(0, *id).prefetch();
-        past.iter().take(AHEAD).for_each(fetch);
-        // Those at the front from now on that were not met before.
-        let mut fresh = 0;
-        for at in 0..past.len() {
-            if passed >= enough {
-                break;
-            }
-            past.get(at + AHEAD).into_iter().for_each(fetch);
-            let outside = past[at];
-            if !visited.insert(outside) {
-                continue;
-            }
-            past[fresh] = outside;
-            fresh += 1;
-            self.graph.neighbors(0, outside).for_each(|id| {
-                tested += usize::from(id != NONE);
-                if scope.admits(id) {
-                    passed += 1;
-                    if visited.insert(id) {
-                        ids.push(id);
-                    }
-                }
-            });
-        }
-        past.truncate(fresh);
-        if (passed as f64) * 4.0 < tested as f64 * part {
-            ids.extend_from_slice(past);
-        }
-        distances.resize(ids.len(), 0.0);
-        progress.tested += tested as u64;
-        progress.passed += passed as u64;
     }
 
     /// The neighbors of a node on level 0 that were not met before.
