@@ -7,18 +7,15 @@
 
 mod support;
 
-use std::error::Error;
-use std::path::PathBuf;
 use std::time::Instant;
 
 use arrow_array::{FixedSizeListArray, UInt64Array};
 use arrow_buffer::BooleanBuffer;
-use pennon::{BuildParams, DistanceType, HnswIndex, SearchParams, SearchPlan, SearchResult};
+use pennon::{BuildParams, HnswIndex, SearchParams, SearchPlan, SearchResult};
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
-
-type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
+use support::measured::{Data, Result};
 
 const K: usize = 10;
 const QUERIES: usize = 200;
@@ -37,8 +34,8 @@ const SELECTIVITIES: [f64; 9] = [90.0, 50.0, 30.0, 20.0, 10.0, 5.0, 1.0, 0.1, 0.
 const WRITTEN: usize = 2_000;
 
 fn main() -> Result<()> {
-    let data = Data::load()?;
-    let index = data.index()?;
+    let data = Data::load(100_000, 100, QUERIES)?;
+    let index = index_for(&data)?;
     index.append(&support::array(data.values.clone(), data.dim), 0)?;
     assert_eq!(index.len(), data.rows(), "rows skipped: {}", index.skipped());
     let is_enough = |&ef: &usize| support::recall(&index, &data.queries, ef) >= ENOUGH;
@@ -58,69 +55,24 @@ fn main() -> Result<()> {
     })
 }
 
-/// Rows and queries.
-struct Data {
-    name: String,
-    dim: usize,
-    distance_type: DistanceType,
-    values: Vec<f32>,
-    queries: Vec<f32>,
+fn row_of(data: &Data, row: usize) -> &[f32] {
+    &data.values[row * data.dim..(row + 1) * data.dim]
 }
 
-impl Data {
-    fn load() -> Result<Self> {
-        // Cargo passes options of its own.
-        let Some(folder) = std::env::args().skip(1).find(|argument| !argument.starts_with('-')) else {
-            let (dim, distance_type) = (100, DistanceType::L2);
-            let (values, queries) =
-                (support::clustered(100_000, dim, 1), support::clustered(QUERIES, dim, 2));
-            return Ok(Self { name: "clustered-l2".into(), dim, distance_type, values, queries });
-        };
-        let name = folder.trim_end_matches('/');
-        let distance_type = if name.ends_with("-l2") {
-            DistanceType::L2
-        } else if name.ends_with("-cosine") {
-            DistanceType::Cosine
-        } else {
-            return Err(format!("{name}: the name ends in neither -l2 nor -cosine").into());
-        };
-        let folder = PathBuf::from(name);
-        let (dim, values) = support::fbin::read(&folder.join("base.fbin"))?;
-        let (query_dim, mut queries) = support::fbin::read(&folder.join("query.fbin"))?;
-        if query_dim != dim {
-            return Err(format!("{name}: rows have {dim} elements, queries {query_dim}").into());
-        }
-        queries.truncate(QUERIES * dim);
-        Ok(Self { name: name.into(), dim, distance_type, values, queries })
-    }
+/// An index without rows.
+fn index_for(data: &Data) -> pennon::Result<HnswIndex> {
+    HnswIndex::try_new(data.dim, data.distance_type, BuildParams::default().ef_construction(200))
+}
 
-    fn rows(&self) -> usize {
-        self.values.len() / self.dim
+/// New rows, each halfway between two.
+fn new_rows(data: &Data, rows: usize, rng: &mut StdRng) -> FixedSizeListArray {
+    let mut values = Vec::with_capacity(rows * data.dim);
+    for _ in 0..rows {
+        let one = row_of(data, rng.random_range(0..data.rows()));
+        let other = row_of(data, rng.random_range(0..data.rows()));
+        values.extend(one.iter().zip(other).map(|(a, b)| (a + b) / 2.0));
     }
-
-    fn row(&self, row: usize) -> &[f32] {
-        &self.values[row * self.dim..(row + 1) * self.dim]
-    }
-
-    fn queries(&self) -> impl Iterator<Item = &[f32]> + Clone {
-        self.queries.chunks_exact(self.dim)
-    }
-
-    /// An index without rows.
-    fn index(&self) -> pennon::Result<HnswIndex> {
-        HnswIndex::try_new(self.dim, self.distance_type, BuildParams::default().ef_construction(200))
-    }
-
-    /// New rows, each halfway between two.
-    fn new_rows(&self, rows: usize, rng: &mut StdRng) -> FixedSizeListArray {
-        let mut values = Vec::with_capacity(rows * self.dim);
-        for _ in 0..rows {
-            let one = self.row(rng.random_range(0..self.rows()));
-            let other = self.row(rng.random_range(0..self.rows()));
-            values.extend(one.iter().zip(other).map(|(a, b)| (a + b) / 2.0));
-        }
-        support::array(values, self.dim)
-    }
+    support::array(values, data.dim)
 }
 
 fn micros(start: Instant) -> f64 {
@@ -312,10 +264,10 @@ fn compaction(index: &HnswIndex, data: &Data, ef: usize, order: &[u64]) -> Resul
         let compacted = index.compact()?;
         let compact = start.elapsed().as_secs_f64();
 
-        let values: Vec<f32> = live.iter().flat_map(|&row| data.row(row as usize)).copied().collect();
+        let values: Vec<f32> = live.iter().flat_map(|&row| row_of(data, row as usize)).copied().collect();
         let (vectors, row_ids) = (support::array(values, data.dim), UInt64Array::from(live));
         let start = Instant::now();
-        let built = data.index()?;
+        let built = index_for(data)?;
         built.append_unique(&vectors, row_ids)?;
         let build = start.elapsed().as_secs_f64();
 
@@ -340,7 +292,7 @@ fn writes(index: &HnswIndex, data: &Data, order: &[u64]) -> Result<()> {
     for size in [1, 100, 1_000] {
         let (mut appending, mut replacing) = (0.0, 0.0);
         for _ in 0..WRITTEN / size {
-            let (new, newer) = (data.new_rows(size, &mut rng), data.new_rows(size, &mut rng));
+            let (new, newer) = (new_rows(data, size, &mut rng), new_rows(data, size, &mut rng));
             let row_ids = UInt64Array::from(live[replaced..replaced + size].to_vec());
             let start = Instant::now();
             index.append(&new, next)?;

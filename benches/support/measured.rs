@@ -38,13 +38,7 @@ impl Data {
             return Ok(Self { name, dim, distance_type: DistanceType::L2, values, queries });
         };
         let name = folder.trim_end_matches('/');
-        let distance_type = if name.ends_with("-l2") {
-            DistanceType::L2
-        } else if name.ends_with("-cosine") {
-            DistanceType::Cosine
-        } else {
-            return Err(format!("{name}: the name ends in neither -l2 nor -cosine").into());
-        };
+        let distance_type = support::fbin::metric(name)?;
         let (dim, mut values) = support::fbin::read(&Path::new(name).join("base.fbin"))?;
         let (query_dim, mut wanted) = support::fbin::read(&Path::new(name).join("query.fbin"))?;
         if query_dim != dim {
@@ -62,7 +56,7 @@ impl Data {
         self.values.len() / self.dim
     }
 
-    pub fn queries(&self) -> impl Iterator<Item = &[f32]> {
+    pub fn queries(&self) -> impl Iterator<Item = &[f32]> + Clone {
         self.queries.chunks_exact(self.dim)
     }
 

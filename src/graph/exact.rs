@@ -25,9 +25,9 @@ const BLOCK: usize = 256;
 const JOB: u32 = 16 << 10;
 /// Rows that a sieve looks at together.
 pub(crate) const GROUP: usize = 64;
-/// Rows of a scan from which on a sieve is made. That costs as much as to score about 50 rows, of whatever dimension,
-/// and in the first groups, while the bound is far off, next to nothing is left out: a scan of 334 rows took 1.16
-/// times as long with a sieve, one of 2,048 rows half as long.
+/// Rows of a scan from which on a sieve is made. To make it takes time, and in the first groups, while the bound is far
+/// off, next to nothing is left out: a scan of 334 rows took 1.16 times as long with a sieve, one of 2,048 rows half as
+/// long.
 const SIFTED: usize = 1024;
 /// Groups of the rows that are tested between two looks at the limits.
 const GROUPS: usize = SCAN_TESTS as usize / GROUP;
