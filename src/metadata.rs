@@ -9,9 +9,9 @@ use arrow_schema::{ArrowError, DataType};
 
 use crate::distance::DistanceType;
 use crate::error::{Error, Result};
-use crate::mask::{RowMask, bits_of};
-use crate::store::usable_rows;
-use crate::version::IndexVersion;
+use crate::search::mask::{RowMask, bits_of};
+use crate::search::version::IndexVersion;
+use crate::vectors::usable_rows;
 
 /// The other columns of the record batches whose vectors are in an index, to search only among rows that meet a
 /// condition.

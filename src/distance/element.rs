@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 
 use half::f16;
 
-use super::{DistanceType, PreparedQuery};
+use crate::distance::{DistanceType, PreparedQuery};
 
 /// An element of a stored vector.
 pub(crate) trait Element: Copy + Send + Sync + 'static {
@@ -180,23 +180,23 @@ macro_rules! compiled {
         fn $name<T: Element>() -> Kernels<T> {
             $(#[target_feature(enable = $features)])?
             unsafe fn l2<T: Element>(query: &[f32], row: &[T]) -> f32 {
-                super::element::l2::<T, $fma>(query, row)
+                crate::distance::element::l2::<T, $fma>(query, row)
             }
             $(#[target_feature(enable = $features)])?
             unsafe fn dot<T: Element>(query: &[f32], row: &[T]) -> f32 {
-                super::element::dot::<T, $fma>(query, row)
+                crate::distance::element::dot::<T, $fma>(query, row)
             }
             $(#[target_feature(enable = $features)])?
             unsafe fn cosine<T: Element>(query: &[f32], row: &[T]) -> (f32, f32) {
-                super::element::cosine::<T, $fma>(query, row)
+                crate::distance::element::cosine::<T, $fma>(query, row)
             }
             $(#[target_feature(enable = $features)])?
             unsafe fn l1<T: Element>(query: &[f32], row: &[T]) -> f32 {
-                super::element::l1(query, row)
+                crate::distance::element::l1(query, row)
             }
             $(#[target_feature(enable = $features)])?
             unsafe fn hamming<T: Element>(query: &[f32], row: &[T]) -> f32 {
-                super::element::hamming(query, row)
+                crate::distance::element::hamming(query, row)
             }
             Kernels { l2, dot, cosine, l1, hamming }
         }

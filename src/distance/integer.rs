@@ -5,8 +5,8 @@
 
 use std::sync::LazyLock;
 
-use super::element::{self, Element};
-use super::{DistanceType, Metric, PreparedQuery};
+use crate::distance::element::{self, Element};
+use crate::distance::{DistanceType, Metric, PreparedQuery};
 
 /// Elements whose sum of squared differences of at most `2 * LIMIT` fits into an `i32`.
 const CHUNK: usize = 8192;
@@ -207,23 +207,23 @@ macro_rules! compiled {
         fn $name<T: Integer>() -> Kernels<T> {
             $(#[target_feature(enable = $features)])?
             unsafe fn l2<T: Integer>(query: &[i16], row: &[T]) -> i64 {
-                super::integer::l2(query, row)
+                crate::distance::integer::l2(query, row)
             }
             $(#[target_feature(enable = $features)])?
             unsafe fn dot<T: Integer>(query: &[i16], row: &[T]) -> i64 {
-                super::integer::dot(query, row)
+                crate::distance::integer::dot(query, row)
             }
             $(#[target_feature(enable = $features)])?
             unsafe fn cosine<T: Integer>(query: &[i16], row: &[T]) -> (i64, i64) {
-                super::integer::cosine(query, row)
+                crate::distance::integer::cosine(query, row)
             }
             $(#[target_feature(enable = $features)])?
             unsafe fn l1<T: Integer>(query: &[i16], row: &[T]) -> i64 {
-                super::integer::l1(query, row)
+                crate::distance::integer::l1(query, row)
             }
             $(#[target_feature(enable = $features)])?
             unsafe fn hamming<T: Integer>(query: &[u8], row: &[T]) -> i64 {
-                super::integer::hamming(query, row)
+                crate::distance::integer::hamming(query, row)
             }
             Kernels { l2, dot, cosine, l1, hamming }
         }

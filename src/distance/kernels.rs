@@ -5,7 +5,7 @@
 
 use std::sync::LazyLock;
 
-use super::ROWS;
+use crate::distance::ROWS;
 
 /// Scores one row against one query.
 #[derive(Clone, Copy)]
@@ -31,7 +31,7 @@ pub(super) struct Kernels {
 // function pointers saves asking for them on every call (about 2 ns, at 5 to 60 ns per distance).
 #[allow(unsafe_code)]
 mod call {
-    use super::{ROWS, RowKernel, RowsKernel};
+    use crate::distance::{ROWS, RowKernel, RowsKernel};
 
     impl<T> RowKernel<T> {
         #[inline(always)]
@@ -59,7 +59,7 @@ pub(super) fn kernels() -> &'static Kernels {
 fn detect() -> Kernels {
     #[cfg(target_arch = "x86_64")]
     {
-        use super::x86::{avx2, avx512};
+        use crate::distance::x86::{avx2, avx512};
         if is_x86_feature_detected!("avx512f") {
             return Kernels {
                 l2: RowKernel(avx512::l2),

@@ -24,10 +24,10 @@ use std::sync::{LazyLock, OnceLock};
 
 use rayon::prelude::*;
 
-use crate::chunked::Chunked;
 use crate::distance::DistanceType;
-use crate::graph::{GROUP, Sieve, Sieves};
-use crate::source::VectorSource;
+use crate::search::scan::{GROUP, Sieve, Sieves};
+use crate::util::chunked::Chunked;
+use crate::vectors::VectorSource;
 
 /// Rows of a block.
 const LANES: usize = GROUP;

@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use super::HnswGraph;
-use super::stats::LevelStats;
+use crate::graph::HnswGraph;
+use crate::graph::stats::LevelStats;
 
 /// Nodes and lists that are named where something is wrong, at most.
 const NAMED: usize = 10;
@@ -183,7 +183,7 @@ impl HnswGraph {
 }
 
 /// Which of the nodes `0..len` edges lead to from `start`.
-pub(super) fn reach(len: usize, start: u32, edges: impl Fn(u32, &mut dyn FnMut(u32))) -> Vec<bool> {
+pub(crate) fn reach(len: usize, start: u32, edges: impl Fn(u32, &mut dyn FnMut(u32))) -> Vec<bool> {
     let mut reached = vec![false; len];
     let mut pending = Vec::new();
     if let Some(first) = reached.get_mut(start as usize) {
@@ -231,9 +231,9 @@ impl Components {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::graph::line::Line;
-    use crate::graph::slots::SlotArena;
-    use crate::params::BuildParams;
+    use crate::graph::BuildParams;
+    use crate::graph::memory::slots::SlotArena;
+    use crate::vectors::test_line::Line;
 
     const NODES: u32 = 300;
 

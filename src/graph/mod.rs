@@ -2,7 +2,7 @@
 //!
 //! # Publication
 //! One writer at a time, behind a lock that is really taken; any number of readers that never wait.
-//! Three watermarks ([`watermarks`]) say what a reader may do:
+//! Three watermarks ([`memory::watermarks`]) say what a reader may do:
 //! - ids below `ready` may be dereferenced: their vector, slots and forward lists are written;
 //! - `entry` is where a search starts;
 //! - ids below `visible` may be returned.
@@ -20,7 +20,7 @@
 //! - I1: whatever is below `ready` was fully written before the Release store that covers it.
 //! - I2: a reader dereferences an id only if it is below a `ready` it loaded. A list that changes while
 //!   it is read is safe whatever mix of old and new it shows, and no edge that stays is missed
-//!   ([`slots`]). An id past `ready` tells the reader that the writer was faster: it loads `ready` again
+//!   ([`memory::slots`]). An id past `ready` tells the reader that the writer was faster: it loads `ready` again
 //!   and follows, because the edges it came to know by other ways may be pruned by now.
 //! - I3: results hold only ids below the `visible` it loaded.
 //!
@@ -29,39 +29,17 @@
 //! [`VectorSource`] happens before step 2; from there on a sub-batch only stores words.
 //!
 //! # Reading on
-//! [`insert`] builds (sub-batches, Algorithm 1), [`select`] chooses neighbors (Algorithms 3 and 4),
-//! [`reverse`] plans the edges back, [`anchors`] keeps every node reachable; [`search`] and [`walk`]
-//! read (Algorithms 2 and 5); [`slots`] is the memory.
+//! [`memory`] holds the lists and the watermarks; [`build`] links new nodes (Algorithms 1, 3 and 4) and keeps every
+//! node reachable; [`walk`] reads (Algorithms 2 and 5).
 
-mod anchors;
-mod compact;
-mod cursor;
-mod effort;
-mod exact;
-mod frozen;
+mod build;
+mod exchange;
 mod health;
-mod insert;
-mod key;
-mod levels;
-#[cfg(test)]
-mod line;
-mod parallel;
-mod parts;
-mod plan;
-mod pool;
-mod reorder;
-mod reverse;
-mod scope;
-mod scratch;
-mod search;
-mod select;
-mod slots;
-#[cfg(test)]
-mod slots_tests;
+mod memory;
+mod order;
+mod repair;
 mod stats;
-mod visited;
 mod walk;
-mod watermarks;
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -69,25 +47,20 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use crate::distance::DistanceType;
 use crate::error::{Error, Result};
-use crate::params::BuildParams;
-use crate::source::VectorSource;
+use crate::vectors::VectorSource;
 
-pub(crate) use cursor::Cursor;
-pub(crate) use exact::{GROUP, Sieve, Sieves, search_all};
-pub(crate) use frozen::Lists;
+pub use build::{BuildParams, PruneStrategy, Selection};
+pub(crate) use exchange::{GraphParts, UpperRow};
 pub use health::{GraphHealth, LongList};
-pub use key::ScoredPoint;
-pub(crate) use parts::{GraphParts, UpperRow};
-pub use plan::{SearchPlan, SearchStats};
-pub use reorder::Reorder;
-pub use search::SearchResult;
+pub(crate) use memory::borrowed::Lists;
 pub use stats::LevelStats;
+pub(crate) use walk::cursor::{Cursor, Ground};
 
-use frozen::{Frozen, List};
-use levels::{Levels, MAX_LEVELS};
-use scratch::ScratchPool;
-use slots::{NONE, SlotArena};
-use watermarks::Watermarks;
+use memory::borrowed::{Frozen, List};
+use memory::levels::{Levels, MAX_LEVELS};
+use memory::slots::{NONE, SlotArena};
+use memory::watermarks::{Entry, Watermarks};
+use walk::scratch::ScratchPool;
 
 /// Largest `m` that is built: a list of 8,192 neighbors is a scan, not a graph.
 const MAX_M: usize = 4096;
@@ -120,7 +93,7 @@ pub struct HnswGraph {
 }
 
 /// What only the writer knows.
-struct Writer {
+pub(crate) struct Writer {
     /// The node without an anchor, from which anchor edges lead to all others.
     root: u32,
     /// Rows of the upper arena in use.
@@ -299,10 +272,10 @@ impl HnswGraph {
     }
 
     /// The highest entry point below `end`.
-    fn entry_below(&self, end: u32) -> watermarks::Entry {
+    fn entry_below(&self, end: u32) -> Entry {
         let level = (0..MAX_LEVELS).rev().find(|&l| self.entries[l].load(Ordering::Relaxed) < end);
         let level = level.unwrap_or(0);
         let id = self.entries[level].load(Ordering::Relaxed);
-        watermarks::Entry { level, id: if id < end { id } else { 0 } }
+        Entry { level, id: if id < end { id } else { 0 } }
     }
 }

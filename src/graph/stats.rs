@@ -1,6 +1,6 @@
 //! Counting what a graph has: nodes, edges and degrees of each level.
 
-use super::{HnswGraph, Writer};
+use crate::graph::{HnswGraph, Writer};
 
 /// One level of a graph.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -49,7 +49,7 @@ impl HnswGraph {
     }
 
     /// The same while inserts wait already. `visit` is called with the level, the id and the degree of each list.
-    pub(super) fn count_levels(
+    pub(crate) fn count_levels(
         &self,
         end: u32,
         writer: &Writer,

@@ -6,12 +6,11 @@ use arrow_array::{Array, FixedSizeListArray, Float32Array, RecordBatch, UInt32Ar
 use arrow_schema::{DataType, Field, Schema};
 use rayon::prelude::*;
 
-use super::HnswIndex;
 use crate::error::{Error, Result};
-use crate::graph::SearchResult;
-use crate::lance::{DISTANCE_COLUMN, ROW_ID_COLUMN};
-use crate::params::SearchParams;
-use crate::store::{ElementType, widened};
+use crate::format::{DISTANCE_COLUMN, ROW_ID_COLUMN};
+use crate::index::HnswIndex;
+use crate::search::{SearchParams, SearchResult};
+use crate::vectors::{ElementType, widened};
 
 /// The position of the query in its array.
 const QUERY_COLUMN: &str = "query";

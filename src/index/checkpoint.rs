@@ -4,11 +4,11 @@ use std::sync::PoisonError;
 
 use arrow_array::RecordBatch;
 
-use super::HnswIndex;
 use crate::error::{Error, Result};
 use crate::graph::HnswGraph;
-use crate::store::{ArrowFixedSizeListVectorStore, VectorStoreSnapshot};
-use crate::version::Versions;
+use crate::index::HnswIndex;
+use crate::search::version::Versions;
+use crate::vectors::{ArrowFixedSizeListVectorStore, VectorStoreSnapshot};
 
 /// What an index is in one version. It does not change with the index.
 pub(crate) struct Checkpoint {

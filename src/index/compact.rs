@@ -1,8 +1,8 @@
 //! An index without its dead rows.
 
-use super::HnswIndex;
 use crate::error::Result;
 use crate::graph::HnswGraph;
+use crate::index::HnswIndex;
 
 /// With fewer than one of so many rows alive, a build of the rest is cheap, and better than what repair can do.
 const REBUILD: usize = 4;

@@ -2,11 +2,11 @@
 
 use std::fmt;
 
-use super::HnswIndex;
 use crate::distance::DistanceType;
+use crate::graph::BuildParams;
 use crate::graph::LevelStats;
-use crate::params::BuildParams;
-use crate::store::{ElementType, SkippedRows};
+use crate::index::HnswIndex;
+use crate::vectors::{ElementType, SkippedRows};
 
 /// The result of [`HnswIndex::stats`] and [`FlatIndex::stats`](crate::FlatIndex::stats). Prints as tables.
 #[derive(Clone, Debug, PartialEq)]

@@ -1,15 +1,15 @@
-//! Changes: append, update, delete. `crate::table` makes them.
+//! Changes: append, update, delete. `crate::index::table` makes them.
 
 use std::ops::Range;
 use std::sync::PoisonError;
 
 use arrow_array::{Array, FixedSizeListArray};
 
-use super::HnswIndex;
 use crate::error::{Error, Result};
-use crate::store::RowIds;
-use crate::table::OnDuplicate;
-use crate::version::IndexVersion;
+use crate::index::HnswIndex;
+use crate::index::table::OnDuplicate;
+use crate::search::version::IndexVersion;
+use crate::vectors::RowIds;
 
 impl HnswIndex {
     /// Appends a batch of vectors, which stay in the caller's buffers: row `i` under the row id

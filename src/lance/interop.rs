@@ -5,8 +5,8 @@ use lance_index::vector::hnsw::builder::HnswBuildParams;
 use lance_index::vector::v3::subindex::IvfSubIndex;
 
 use crate::error::{Error, Result};
+use crate::graph::BuildParams;
 use crate::graph::HnswGraph;
-use crate::params::BuildParams;
 
 impl HnswGraph {
     /// The graph as Lance has it after loading [`to_lance_hnsw_batch`](Self::to_lance_hnsw_batch).

@@ -9,11 +9,11 @@ use std::path::Path;
 use arrow_schema::ArrowError;
 use serde::{Deserialize, Serialize};
 
-use super::files::{MANIFEST, at};
-use super::sum::Sum;
 use crate::distance::DistanceType;
 use crate::error::{Error, Result};
-use crate::params::BuildParams;
+use crate::graph::BuildParams;
+use crate::persist::checksum::Sum;
+use crate::persist::directory::{MANIFEST, at};
 
 /// The format that is written, and the only one that is read.
 pub(super) const FORMAT: u32 = 1;

@@ -10,16 +10,16 @@ use arrow_array::types::UInt32Type;
 use arrow_array::{Array, RecordBatch};
 use arrow_buffer::{Buffer, MutableBuffer};
 
-use super::files::{Part, at};
-use super::ipc::{self, Content};
-use super::manifest::Manifest;
-use super::map::map;
-use super::sum::Sum;
 use crate::error::{Error, Result};
+use crate::format::{FLAT_COLUMN, Storage, VECTOR_ID_COLUMN};
 use crate::graph::HnswGraph;
 use crate::index::HnswIndex;
-use crate::lance::{FLAT_COLUMN, Storage, VECTOR_ID_COLUMN};
-use crate::store::{ArrowFixedSizeListVectorStore, ElementType, RowIds};
+use crate::persist::checksum::Sum;
+use crate::persist::directory::{Part, at};
+use crate::persist::ipc::{self, Content};
+use crate::persist::manifest::Manifest;
+use crate::persist::map::map;
+use crate::vectors::{ArrowFixedSizeListVectorStore, ElementType, RowIds};
 
 /// Where the bytes of a file are kept.
 #[derive(Clone, Copy, PartialEq, Eq)]

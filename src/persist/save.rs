@@ -6,13 +6,13 @@ use std::sync::Arc;
 use arrow_array::{RecordBatch, UInt32Array};
 use arrow_schema::{DataType, Field, Schema};
 
-use super::files::{self, Generation, Part};
-use super::manifest::{FORMAT, Files, Manifest};
-use super::sum::{Sum, write_file};
 use crate::error::{Error, Result};
+use crate::format::VECTOR_ID_COLUMN;
 use crate::index::{Checkpoint, HnswIndex};
-use crate::lance::VECTOR_ID_COLUMN;
-use crate::source::VectorSource;
+use crate::persist::checksum::{Sum, write_file};
+use crate::persist::directory::{self, Generation, Part};
+use crate::persist::manifest::{FORMAT, Files, Manifest};
+use crate::vectors::VectorSource;
 
 /// Vectors are copied and written in batches of about so many bytes.
 const BATCH_BYTES: usize = 8 << 20;
@@ -21,8 +21,8 @@ const BATCH_ROWS: usize = 256;
 
 pub(super) fn save(index: &HnswIndex, dir: &Path, labels: Option<&RecordBatch>) -> Result<()> {
     check_labels(labels, index.version().vectors())?;
-    files::make_directory(dir)?;
-    let _lock = files::lock(dir)?;
+    directory::make_directory(dir)?;
+    let _lock = directory::lock(dir)?;
     // Taken under the lock: the last of two saves has the later version.
     let checkpoint = index.checkpoint()?;
     let vectors = checkpoint.vectors.len();
@@ -35,7 +35,7 @@ pub(super) fn save(index: &HnswIndex, dir: &Path, labels: Option<&RecordBatch>) 
     let number = generation.number;
     let written = write_files(&mut generation, &checkpoint, labels.as_ref())?;
     // The names have to last before a manifest mentions them.
-    files::sync_directory(dir)?;
+    directory::sync_directory(dir)?;
     let manifest = Manifest {
         format: FORMAT,
         generation: number,
@@ -46,12 +46,12 @@ pub(super) fn save(index: &HnswIndex, dir: &Path, labels: Option<&RecordBatch>) 
         params: index.params().clone(),
         files: written,
     };
-    files::stage_manifest(dir, &manifest.encode()?)?;
+    directory::stage_manifest(dir, &manifest.encode()?)?;
     // From here on nothing of this generation may be removed: whoever reads might see it already.
     generation.keep();
-    files::publish_manifest(dir)?;
-    files::sync_directory(dir)?;
-    files::remove_all_but(number, dir);
+    directory::publish_manifest(dir)?;
+    directory::sync_directory(dir)?;
+    directory::remove_all_but(number, dir);
     Ok(())
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use loom::sync::Mutex;
 
-use crate::sync::{AtomicU32, Ordering};
+use crate::util::atomics::{AtomicU32, Ordering};
 use crate::version::{IndexVersion, Versions};
 use crate::watermarks::Watermarks;
 use crate::{Run, outcomes, role};

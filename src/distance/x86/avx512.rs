@@ -2,8 +2,8 @@
 
 use std::arch::x86_64::*;
 
-use super::common_len;
 use crate::distance::ROWS;
+use crate::distance::x86::common_len;
 
 /// # Safety
 /// The CPU has AVX-512F.

@@ -3,11 +3,11 @@
 use ::lance::Dataset;
 use roaring::RoaringBitmap;
 
-use super::params::AttachParams;
 use crate::distance::DistanceType;
 use crate::error::{Error, Result};
-use crate::lance::elements::INDEXED;
-use crate::store::ElementType;
+use crate::lance::attach::params::AttachParams;
+use crate::lance::columns::INDEXED;
+use crate::vectors::ElementType;
 
 /// A column of vectors.
 pub(super) struct Column {

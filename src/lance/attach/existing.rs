@@ -15,10 +15,10 @@ use lance_linalg::distance::DistanceType as LanceDistanceType;
 use lance_table::format::IndexMetadata;
 use roaring::RoaringBitmap;
 
-use super::column::Column;
-use super::params::AttachParams;
 use crate::error::Result;
-use crate::lance::elements::fixed_size;
+use crate::lance::attach::column::Column;
+use crate::lance::attach::params::AttachParams;
+use crate::lance::columns::fixed_size;
 
 /// What the segments of an index have to have in common for Lance to merge them, beside metric and kind: what is not
 /// given is to be found anew.

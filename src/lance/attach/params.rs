@@ -7,10 +7,10 @@ use lance_linalg::distance::DistanceType as LanceDistanceType;
 
 use crate::distance::DistanceType;
 use crate::error::{Error, Result};
+use crate::graph::BuildParams;
 use crate::lance::Quantizer;
-use crate::params::BuildParams;
 
-/// Parameters of [`attach_index`](super::attach_index) and [`build_index_segment`](super::build_index_segment).
+/// Parameters of [`attach_index`](crate::lance::attach::attach_index) and [`build_index_segment`](crate::lance::attach::build_index_segment).
 /// Cheap to clone.
 #[derive(Clone)]
 #[non_exhaustive]

@@ -9,13 +9,13 @@ use arrow_buffer::MutableBuffer;
 use lance_index::vector::kmeans::{KMeansParams, compute_partitions_arrow_array, train_kmeans};
 use lance_linalg::distance::{DistanceType as LanceDistanceType, Dot, L2, Normalize};
 
-use super::rows::Rows;
 use crate::distance::DistanceType;
 use crate::error::Result;
-use crate::lance::elements::{lists, lists_of_bytes};
-use crate::lance::normalize::normalized;
-use crate::source::VectorSource;
-use crate::store::{ArrowFixedSizeListVectorStore, ElementType, VectorStoreSnapshot, usable_rows};
+use crate::lance::attach::rows::Rows;
+use crate::lance::columns::{lists, lists_of_bytes};
+use crate::lance::unit_length::normalized;
+use crate::vectors::VectorSource;
+use crate::vectors::{ArrowFixedSizeListVectorStore, ElementType, VectorStoreSnapshot, usable_rows};
 
 // Lance's own defaults for IVF.
 const SAMPLE_ROWS_PER_PARTITION: usize = 256;
@@ -167,7 +167,7 @@ mod tests {
     use arrow_buffer::NullBuffer;
 
     use super::*;
-    use crate::store::widened;
+    use crate::vectors::widened;
 
     /// Rows with row ids from 100 on, as a scan gives them in batches of 64 rows. Every 50th is null.
     fn rows(element_type: ElementType, distance_type: DistanceType, values: &[f32]) -> Rows {

@@ -10,11 +10,11 @@ use futures::TryStreamExt;
 use lance_table::format::Fragment;
 use roaring::RoaringBitmap;
 
-use super::column::Column;
 use crate::distance::DistanceType;
 use crate::error::Result;
 use crate::lance::ROW_ID_COLUMN;
-use crate::store::ArrowFixedSizeListVectorStore;
+use crate::lance::attach::column::Column;
+use crate::vectors::ArrowFixedSizeListVectorStore;
 
 /// Rows with a usable vector, in the order of the scan.
 pub(super) struct Rows {

@@ -7,10 +7,10 @@ use lance_index::VECTOR_INDEX_VERSION;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::column::Column;
-use super::params::AttachParams;
 use crate::error::Result;
-use crate::lance::files;
+use crate::lance::attach::column::Column;
+use crate::lance::attach::params::AttachParams;
+use crate::lance::index_files;
 
 /// A segment whose files are in place and which no manifest names yet: what has to reach the process that commits,
 /// in any format that serde writes.

@@ -3,12 +3,12 @@
 use ::lance::dataset::mem_wal::index::{FlushOutcome, GenerationWrite};
 use lance_core::Result as LanceResult;
 
-use super::PennonMemIndex;
 use crate::error::Result;
 use crate::index::HnswIndex;
-use crate::lance::elements::lists;
-use crate::lance::files::{IndexFiles, Partition, details};
-use crate::source::VectorSource;
+use crate::lance::columns::lists;
+use crate::lance::index_files::{IndexFiles, Partition, details};
+use crate::lance::plugin::PennonMemIndex;
+use crate::vectors::VectorSource;
 
 /// The version that Lance gives its own vector index files.
 const INDEX_VERSION: i32 = 1;

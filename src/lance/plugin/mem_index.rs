@@ -14,13 +14,13 @@ use arrow_array::{Array, FixedSizeListArray, RecordBatch};
 use half::f16;
 use lance_core::Result as LanceResult;
 
-use super::params::{PennonMemIndexParams, Resolved};
 use crate::distance::DistanceType;
 use crate::error::{Error, Result};
 use crate::index::HnswIndex;
-use crate::lance::elements::lists;
-use crate::params::SearchParams;
-use crate::store::{ElementType, widened};
+use crate::lance::columns::lists;
+use crate::lance::plugin::params::{PennonMemIndexParams, Resolved};
+use crate::search::SearchParams;
+use crate::vectors::{ElementType, widened};
 
 /// Candidates of a search that nobody says anything about, unless it wants more rows. Lance's MemTables take 64;
 /// this finds no less than they do (`cargo bench --bench memwal`).
@@ -28,7 +28,7 @@ const DEFAULT_EF: usize = 80;
 
 /// An [`HnswIndex`] over one vector column of a MemTable. Row ids are the positions of the rows in it.
 ///
-/// [`PennonMemIndexPlugin`](super::PennonMemIndexPlugin) makes one for each MemTable. A row without a usable vector
+/// [`PennonMemIndexPlugin`](crate::lance::plugin::PennonMemIndexPlugin) makes one for each MemTable. A row without a usable vector
 /// (a tombstone's is null) gets no node; it never makes a put fail.
 ///
 /// A search returns exactly `min(k, n)` of the `n` rows with a vector at or below the reader's position, with exact

@@ -9,12 +9,12 @@ use lance_index::pb::{VectorIndexDetails, VectorMetricType};
 use lance_index::vector::hnsw::builder::HnswBuildParams;
 use lance_linalg::distance::DistanceType as LanceMetric;
 
-use super::refused;
 use crate::distance::DistanceType;
 use crate::error::{Error, Result};
+use crate::graph::BuildParams;
 use crate::graph::HnswGraph;
-use crate::lance::files::Quantizer;
-use crate::params::BuildParams;
+use crate::lance::index_files::Quantizer;
+use crate::lance::plugin::refused;
 
 /// A writer's settings for one maintained vector index: `ShardWriterConfig::with_index_override(name, params)`.
 ///

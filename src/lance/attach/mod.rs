@@ -1,0 +1,263 @@
+//! An index on a dataset: the rows of a column are read, linked, written as Lance's index files, and the manifest is
+//! told.
+//!
+//! ```text
+//! scan --> Rows --> divide (k-means) --> link, one graph per partition --> files --> commit
+//! ```
+//! Until the commit nothing refers to the files, and the commit is Lance's own: it happens or it does not.
+
+mod build_graph;
+mod column;
+mod existing;
+mod params;
+mod partitions;
+mod rows;
+mod segment;
+
+pub use params::AttachParams;
+pub use segment::SegmentDescriptor;
+
+use ::lance::Dataset;
+use ::lance::index::DatasetIndexExt;
+use lance_file::version::ConcreteFileVersion;
+use lance_table::format::IndexMetadata;
+use roaring::RoaringBitmap;
+use uuid::Uuid;
+
+use build_graph::{Progress, blocking, link_rows};
+use column::{Column, requested_fragments};
+use existing::{Existing, Model};
+use rows::Rows;
+
+use crate::error::Result;
+use crate::lance::index_files::IndexFiles;
+
+/// Builds an index over a column of a dataset and commits it, so that `dataset.scan().nearest(..)` uses it.
+///
+/// If there is an index of that name, only the fragments that it does not cover are indexed, as a further segment of
+/// it; if it covers all, nothing is built and nothing is committed. `dataset` is left at the version with the index.
+/// Rows without a usable vector ([`append_batch`](crate::ArrowFixedSizeListVectorStore::append_batch) says which) are
+/// not in the index, deleted rows neither.
+///
+/// The column is a `FixedSizeList` of `Float16`, `Float32` or `Float64` with L2, cosine or dot, or of `UInt8` with
+/// Hamming: those that Lance 14.0.2 searches with an index, which keeps the column's own elements. Of other elements
+/// Lance has none: it compares an `Int8` query with centroids of `Float32`, which is an error, and it does not take
+/// bfloat16 for vectors.
+///
+/// Returns what the manifest says of the segment that was built, or of the newest one if none was.
+///
+/// # An index that is there already
+/// A further segment has the centroids of the segment before it, and the bounds of its scalar quantizer, so that
+/// Lance's `OptimizeOptions::merge` makes one of the two. If more than 1 % of the new elements are outside of these
+/// bounds, it has bounds of its own instead: Lance searches both segments, each by its own, and appends further ones,
+/// but does not merge them. A quantized distance counts no more than the width of the bounds in each dimension, in
+/// Lance's own segments too: where an older segment has narrow ones, its rows seem near to every query and come before
+/// nearer rows of the other segments. Then replace the index.
+///
+/// An index is replaced by dropping it first, `dataset.drop_index(name)` of Lance's `DatasetIndexExt`, or by building
+/// another one beside it under another [`name`](AttachParams::name()) and then dropping the old one. Metric and
+/// quantizer of an index do not change otherwise; the parameters of the graph may be others in each segment.
+///
+/// # Memory
+/// At the peak: the column's bytes in these fragments once, with 8 bytes for the row id of each row; the graph of the
+/// largest partition, which takes [`HnswGraph::reserved_bytes`](crate::HnswGraph::reserved_bytes); and the graphs of
+/// all partitions as they are written, at most about `16 * m + 24` bytes a row. With the default parameters and a
+/// single partition the last two are 280 bytes a row each. Before there are graphs, and only if there are several
+/// partitions, there is a sample of 256 rows for each, as `f32` and twice, and then one batch of the scan beside the
+/// column.
+///
+/// # Cancellation
+/// The vectors are linked on threads of their own, as many as rayon's current pool has. A future that is dropped stops
+/// the build; the dataset is as it was. If files were being written, they stay in `_indices/<uuid>`, where nothing
+/// refers to them, until Lance's `cleanup_old_versions` takes them for abandoned: after seven days, or at once with
+/// `delete_unverified`.
+///
+/// # Errors
+/// The dataset is as it was, and the files that were written are removed as far as that can be done, if
+/// - the column is not a top-level one of such vectors, has no usable vector, or the index of that name is of another
+///   column, metric or kind, whatever it covers ([`Error::InvalidColumn`]),
+/// - a parameter is outside its range, or Lance has no such metric or no quantizer for it ([`Error::InvalidParams`],
+///   [`Error::NotInLance`]),
+/// - there are too many rows for one segment ([`Error::TooManyVectors`], [`Error::ExportTooLarge`]),
+/// - Lance cannot read, write or commit ([`Error::LanceDataset`]). A commit conflicts with concurrent ones as that of
+///   Lance's own `create_index` does: with appends and deletes it does not.
+///
+/// [`Error::InvalidColumn`]: crate::Error::InvalidColumn
+/// [`Error::InvalidParams`]: crate::Error::InvalidParams
+/// [`Error::NotInLance`]: crate::Error::NotInLance
+/// [`Error::TooManyVectors`]: crate::Error::TooManyVectors
+/// [`Error::ExportTooLarge`]: crate::Error::ExportTooLarge
+/// [`Error::LanceDataset`]: crate::Error::LanceDataset
+pub async fn attach_index(
+    dataset: &mut Dataset,
+    column: &str,
+    params: AttachParams,
+) -> Result<IndexMetadata> {
+    params.validate()?;
+    let column = Column::find(dataset, column, params.distance_type)?;
+    let requested = requested_fragments(dataset, &params)?;
+    let existing = Existing::find(dataset, &column, &params).await?;
+    // First of all: an index of another metric or kind is not what was asked for, even if it covers everything.
+    let opened = existing.open(dataset, &column, &params).await?;
+    let missing = &requested - &existing.covered(dataset);
+    if missing.is_empty()
+        && let Some(newest) = existing.newest()
+    {
+        return Ok(newest);
+    }
+    let model = existing.model(&column, opened.as_deref())?;
+    let Some(segment) = build(dataset, &column, &missing, &params, model).await? else {
+        let none = || column.invalid(format!("no row of {} fragments has a usable vector", missing.len()));
+        return existing.newest().ok_or_else(none);
+    };
+    let uuid = segment.uuid();
+    let committed = dataset.commit_existing_index_segments(&existing.name, &column.name, vec![segment]).await;
+    if let Err(error) = committed {
+        discard(dataset, uuid).await;
+        return Err(error.into());
+    }
+    match dataset.load_index(&uuid).await? {
+        Some(metadata) => Ok(metadata),
+        None => Err(lance_core::Error::index_not_found(uuid.to_string()).into()),
+    }
+}
+
+/// Builds a segment of an index and does not commit it: the half of [`attach_index`] that can be spread over
+/// processes and machines that share the storage of the dataset.
+///
+/// Each worker (a Ray actor, a Spark task) opens the dataset, builds the segment of its own
+/// [`fragments`](AttachParams::fragments()) and sends the [`SegmentDescriptor`] to one place, as JSON for example.
+/// There, [`commit_segments`] makes one index of all of them, in one commit. Every worker has to use the same metric
+/// and quantizer.
+///
+/// A segment takes over the centroids of the index of that [`name`](AttachParams::name()), if there is one; else it
+/// has centroids of its own rows. Segments with centroids of their own are searched together, but Lance's
+/// `optimize_indices` does not merge them. If that is wanted, [`attach_index`] to some of the fragments first, and then
+/// let the workers build the others.
+///
+/// Fragments that the index covers already are indexed again. Returns `None`, and writes nothing, if no row has a
+/// usable vector. A segment that is never committed is left in `_indices` until Lance's `cleanup_old_versions` removes
+/// it, after seven days at the earliest; commit within that time.
+///
+/// ```ignore
+/// // A worker, which got `uri` and `fragments` with its task and returns a line of text.
+/// let dataset = Dataset::open(&uri).await?;
+/// let params = AttachParams::default().distance_type(DistanceType::Cosine).fragments(fragments);
+/// let segment = build_index_segment(&dataset, "vector", params).await?;
+/// Ok(serde_json::to_string(&segment)?)
+///
+/// // The process that gave out the tasks, say one for each fragment, and now has a line of each.
+/// let mut segments = Vec::new();
+/// for line in lines {
+///     segments.extend(serde_json::from_str::<Option<SegmentDescriptor>>(&line)?);
+/// }
+/// let mut dataset = Dataset::open(&uri).await?;
+/// commit_segments(&mut dataset, "vector", "vector_idx", segments).await?;
+/// ```
+///
+/// # Errors
+/// As [`attach_index`].
+pub async fn build_index_segment(
+    dataset: &Dataset,
+    column: &str,
+    params: AttachParams,
+) -> Result<Option<SegmentDescriptor>> {
+    params.validate()?;
+    let column = Column::find(dataset, column, params.distance_type)?;
+    let fragments = requested_fragments(dataset, &params)?;
+    let existing = Existing::find(dataset, &column, &params).await?;
+    let opened = existing.open(dataset, &column, &params).await?;
+    let model = existing.model(&column, opened.as_deref())?;
+    build(dataset, &column, &fragments, &params, model).await
+}
+
+/// Commits segments of [`build_index_segment`] as one index, or as further segments of the index of that name. They
+/// replace the segments of it whose fragments they cover.
+///
+/// What changed since they were built is left to Lance: rows that were deleted are not found, fragments that were
+/// rewritten are taken out of the segment's coverage and scanned. `dataset` has to be at a version that is not older
+/// than the ones they were built from.
+///
+/// # Errors
+/// [`Error::LanceDataset`](crate::Error::LanceDataset) if Lance refuses the segments or the commit. The dataset is as
+/// it was, and so are the files of the segments: they can be committed again.
+pub async fn commit_segments(
+    dataset: &mut Dataset,
+    column: &str,
+    name: &str,
+    segments: Vec<SegmentDescriptor>,
+) -> Result<Vec<IndexMetadata>> {
+    let uuids: Vec<Uuid> = segments.iter().map(SegmentDescriptor::uuid).collect();
+    dataset.commit_existing_index_segments(name, column, segments).await?;
+    let mut committed = dataset.load_indices_by_name(name).await?;
+    committed.retain(|index| uuids.contains(&index.uuid));
+    Ok(committed)
+}
+
+async fn build(
+    dataset: &Dataset,
+    column: &Column,
+    fragments: &RoaringBitmap,
+    params: &AttachParams,
+    model: Model,
+) -> Result<Option<SegmentDescriptor>> {
+    let rows = Rows::read(dataset, column, fragments, params.distance_type).await?;
+    if rows.vectors.is_empty() {
+        return Ok(None);
+    }
+    let mut progress = Progress::new(params);
+    progress.advance(rows.skipped);
+    let (partitions, seed) = (params.partitions, params.build.seed);
+    let Model { centroids, bounds } = model;
+    let divided = blocking(move || {
+        let centroids = match centroids {
+            Some(centroids) => centroids,
+            None => partitions::train(&rows.vectors.snapshot(), partitions, seed)?,
+        };
+        Ok((partitions::divide(rows, &centroids)?, centroids))
+    });
+    let (shares, centroids) = divided.await?;
+    let mut linked = Vec::with_capacity(shares.len());
+    for share in shares {
+        linked.push(link_rows(share.snapshot(), params, &mut progress).await?);
+    }
+
+    let uuid = Uuid::new_v4();
+    let version = dataset.manifest().version;
+    let segment = SegmentDescriptor::new(uuid, column, fragments.iter().collect(), version, params)?;
+    let store = dataset.object_store(None).await?;
+    let files = IndexFiles {
+        store: &store,
+        dir: dataset.indices_dir().join(uuid.to_string()),
+        version: file_version(dataset),
+        quantizer: params.quantizer,
+        distance_type: params.distance_type,
+    };
+    if let Err(error) = files.write_with_bounds(&linked, &centroids, bounds).await {
+        let _ = store.remove_dir_all(files.dir.clone()).await;
+        return Err(error);
+    }
+    Ok(Some(segment))
+}
+
+/// Index files of datasets in the oldest format are in the next one, as Lance's own.
+fn file_version(dataset: &Dataset) -> ConcreteFileVersion {
+    match dataset.manifest().data_storage_format.lance_file_format() {
+        ConcreteFileVersion::V1 => ConcreteFileVersion::V2_0,
+        version => version,
+    }
+}
+
+/// Removes the files of a segment that could not be committed. If it cannot be seen that the newest manifest does not
+/// name it, they stay: a commit may have happened though it reported an error.
+async fn discard(dataset: &Dataset, uuid: Uuid) {
+    let mut newest = dataset.clone();
+    if newest.checkout_latest().await.is_err() {
+        return;
+    }
+    if let Ok(None) = newest.load_index(&uuid).await
+        && let Ok(store) = newest.object_store(None).await
+    {
+        let _ = store.remove_dir_all(newest.indices_dir().join(uuid.to_string())).await;
+    }
+}

@@ -1,0 +1,123 @@
+//! An index for the MemTables of Lance's MemWAL: rows are found from the put on, and a flush writes the graph that
+//! they were found by.
+
+mod flush;
+mod mem_index;
+mod params;
+
+use std::fmt::Display;
+use std::sync::Arc;
+
+use ::lance::dataset::mem_wal::index::{
+    MemIndex, MemIndexBuildContext, MemIndexPlugin, ResolveContext, ResolvedIndex,
+};
+use lance_core::{Error as LanceError, Result as LanceResult};
+use lance_index::IndexType;
+use lance_index::scalar::registry::{TrainingCriteria, TrainingOrdering};
+
+pub use mem_index::PennonMemIndex;
+pub use params::PennonMemIndexParams;
+
+use params::Resolved;
+
+use crate::lance::columns::INDEXED;
+use crate::vectors::ElementType;
+
+/// Indexes the vectors of MemTables with [`HnswIndex`](crate::HnswIndex), in the place of Lance's own HNSW.
+///
+/// One registry with the plugin in it goes to `initialize_mem_wal()` and to every writer; nothing about it is stored
+/// in the table.
+///
+/// ```ignore
+/// let mut registry = MemIndexRegistry::default();
+/// registry.replace_plugin(Arc::new(PennonMemIndexPlugin))?;
+/// dataset.initialize_mem_wal().mem_index_registry(registry.clone()).execute().await?;
+/// let config = ShardWriterConfig::new(shard).with_mem_index_registry(registry);
+/// let writer = dataset.mem_wal_writer(shard, config).await?;
+/// ```
+///
+/// It maintains any vector index of the base table (IVF_PQ too: a MemTable only takes over its metric) on a
+/// `FixedSizeList` of `Float16`, `Float32` or `Float64` in L2, cosine or dot, or of `UInt8` in Hamming distance. These
+/// are the columns that Lance searches with an index; Lance's own MemTables take `Float32` alone.
+///
+/// # Settings
+/// A writer's settings for an index, by the name that it has in the base table, are [`PennonMemIndexParams`]; Lance's
+/// own `HnswBuildParams` do too, by `with_hnsw_params`. Without any, the defaults are those of Lance's MemTables.
+///
+/// ```ignore
+/// let build = BuildParams::default().num_edges(24).ef_construction(200);
+/// let settings = PennonMemIndexParams::default().build(build).ef(100).quantizer(Quantizer::Sq);
+/// let config = config.with_index_override("vec_idx", settings);
+/// ```
+///
+/// # When Lance asks the index
+/// - `LsmScanner` searches in L2 unless it is told otherwise: over an index in cosine or dot, call
+///   `.distance_metric(..)` after `.nearest(..)`. Without it this index declines, and Lance compares all rows of the
+///   MemTable, in L2.
+/// - Once a key is written twice within a MemTable, or deleted after it was written there, Lance compares all rows of
+///   this MemTable until it is flushed. Keys of the base table or of older generations may be rewritten at will.
+/// - A search with a filter, or with a lower bound of the distance, is compared with all rows, too.
+///
+/// Lance's own index of MemTables is asked in the same cases.
+///
+/// # Queries
+/// A query of such a table should be of the column's own elements. `LsmScanner::nearest` takes it as a
+/// `FixedSizeListArray` of one row; an array without the list has to be `Float32`, and Lance cannot compare that with
+/// the rows of a MemTable of other elements where it does without an index, as after a key was written twice.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct PennonMemIndexPlugin;
+
+#[async_trait::async_trait]
+impl MemIndexPlugin for PennonMemIndexPlugin {
+    fn name(&self) -> &str {
+        "Pennon"
+    }
+
+    fn details_message(&self) -> &str {
+        "VectorIndexDetails"
+    }
+
+    /// Of no consequence: the index writes its own files.
+    fn flush_index_type(&self) -> IndexType {
+        IndexType::IvfHnswSq
+    }
+
+    /// Of no consequence: no rows are handed back at a flush.
+    fn training_criteria(&self) -> TrainingCriteria {
+        TrainingCriteria::new(TrainingOrdering::None)
+    }
+
+    /// Refuses settings that cannot be met. What the table's own column or metric rules out is left to
+    /// [`validate`](MemIndexPlugin::validate), whose refusal a table that maintains all of its indexes survives.
+    async fn resolve(&self, ctx: &ResolveContext<'_>) -> LanceResult<ResolvedIndex> {
+        Ok(ResolvedIndex::with_params(ctx.columns.to_vec(), Resolved::of(ctx).await?))
+    }
+
+    fn validate(&self, ctx: &MemIndexBuildContext<'_>) -> LanceResult<()> {
+        index_of(ctx).map(drop)
+    }
+
+    fn create(&self, ctx: &MemIndexBuildContext<'_>) -> LanceResult<Arc<dyn MemIndex>> {
+        Ok(Arc::new(index_of(ctx)?))
+    }
+}
+
+/// The index that is asked for, without memory yet.
+fn index_of(ctx: &MemIndexBuildContext<'_>) -> LanceResult<PennonMemIndex> {
+    ctx.check_top_level_columns()?;
+    let (column, field_id) = ctx.single_column()?;
+    let Some(field) = ctx.schema.field(column) else {
+        return Err(refused(ctx.name, format!("no column '{column}'")));
+    };
+    let actual = field.data_type();
+    let Some((element_type, dim)) = ElementType::of_indexed(&actual) else {
+        return Err(refused(ctx.name, format!("column '{column}' must be {INDEXED}, got {actual}")));
+    };
+    let resolved = ctx.params::<Resolved>()?.clone();
+    PennonMemIndex::of(element_type, column, field_id, dim, resolved)
+        .map_err(|problem| refused(ctx.name, problem))
+}
+
+fn refused(index: &str, problem: impl Display) -> LanceError {
+    LanceError::invalid_input(format!("index '{index}': {problem}"))
+}

@@ -1,0 +1,340 @@
+//! From vector id to address and row id.
+//!
+//! ```text
+//! id --/256--> Block { first, second, split }     one look-up, then the vector itself
+//!                 i < split: first  + i * dim
+//!                 else:      second + (i - split) * dim
+//!                 three or more runs of rows: a table of 256 addresses
+//! ```
+//! A block of whole batches costs about a hundred bytes for its 256 ids; only a block of many short
+//! runs (single-row batches, many null rows) pays 16 bytes a row for a table.
+//!
+//! One writer appends; readers look up ids that are committed. What such an id resolves to never
+//! changes: `split` moves only past the ids that were committed before.
+
+// Addresses instead of slices: a block of slices is four times as large, falls out of the first-level
+// cache, and checks what `committed` covers already. Measured on GloVe: 5 % of a build's time.
+#![allow(unsafe_code)]
+
+use std::ptr::null_mut;
+use std::slice;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+
+use arrow_array::{Array, ArrayRef};
+
+use crate::error::Result;
+use crate::util::chunked::Chunked;
+use crate::vectors::element_type::Stored;
+use crate::vectors::row_ids::RowIds;
+
+const BLOCK: u32 = 256;
+/// Bytes of a cache line.
+const LINE: usize = 64;
+/// `split` of a block whose ids are in its table.
+const TABLE: u32 = u32::MAX;
+
+/// One appended batch, in the caller's buffers or in those of a copy.
+#[derive(Clone)]
+pub(crate) struct Batch {
+    /// Element `position * dim` is the first of the row at `position`.
+    pub values: ArrayRef,
+    pub row_ids: RowIds,
+    /// Bytes of the buffers that are not the caller's.
+    pub own_bytes: usize,
+}
+
+/// Addresses of 256 consecutive ids.
+#[repr(align(32))]
+struct Block<T> {
+    /// Address of id 0.
+    first: AtomicPtr<T>,
+    /// Address of id `split`.
+    second: AtomicPtr<T>,
+    split: AtomicU32,
+}
+
+impl<T> Default for Block<T> {
+    fn default() -> Self {
+        Self {
+            first: AtomicPtr::new(null_mut()),
+            second: AtomicPtr::new(null_mut()),
+            split: AtomicU32::new(BLOCK),
+        }
+    }
+}
+
+/// The batches of 256 consecutive ids, for their row ids: a batch number above a position.
+struct Places<T> {
+    first: AtomicU64,
+    second: AtomicU64,
+    table: OnceLock<Table<T>>,
+}
+
+impl<T> Default for Places<T> {
+    fn default() -> Self {
+        Self { first: AtomicU64::new(0), second: AtomicU64::new(0), table: OnceLock::new() }
+    }
+}
+
+struct Table<T> {
+    addresses: Box<[AtomicPtr<T>]>,
+    places: Box<[AtomicU64]>,
+}
+
+impl<T> Table<T> {
+    fn new() -> Self {
+        Self {
+            addresses: (0..BLOCK).map(|_| AtomicPtr::new(null_mut())).collect(),
+            places: (0..BLOCK).map(|_| AtomicU64::new(u64::MAX)).collect(),
+        }
+    }
+}
+
+fn place(batch: u32, position: u32) -> u64 {
+    u64::from(batch) << 32 | u64::from(position)
+}
+
+/// Vectors of elements `T` by id.
+pub(crate) struct Directory<T> {
+    dim: usize,
+    blocks: Chunked<Block<T>>,
+    places: Chunked<Places<T>>,
+    batches: Chunked<OnceLock<Batch>>,
+    /// Written by the writer only.
+    batch_count: AtomicU32,
+    tables: AtomicU32,
+    /// Of all batches.
+    own_bytes: AtomicUsize,
+    /// Whether every row id is above those of the ids before it.
+    ascends: AtomicBool,
+    /// Ids below this are complete. Stored with Release by the writer, loaded with Acquire by readers.
+    committed: AtomicU32,
+}
+
+impl<T: Stored> Directory<T> {
+    pub fn new(dim: usize) -> Self {
+        Self {
+            dim,
+            blocks: Chunked::new(),
+            places: Chunked::new(),
+            batches: Chunked::new(),
+            batch_count: AtomicU32::new(0),
+            tables: AtomicU32::new(0),
+            own_bytes: AtomicUsize::new(0),
+            ascends: AtomicBool::new(true),
+            committed: AtomicU32::new(0),
+        }
+    }
+
+    /// Ids below this can be looked up.
+    #[inline(always)]
+    pub fn committed(&self) -> u32 {
+        // Pairs with the Release store in `append`: whoever sees an id sees where it is.
+        self.committed.load(Ordering::Acquire)
+    }
+
+    /// The vector of `id`, or nothing if there is none.
+    #[inline(always)]
+    pub fn vector(&self, id: u32) -> &[T] {
+        if id >= self.committed() {
+            return &[];
+        }
+        let Some(block) = self.blocks.get(id / BLOCK) else { return &[] };
+        let at = id % BLOCK;
+        // Pairs with the Release stores in `append_run`: a split is seen after what it points to.
+        let split = block.split.load(Ordering::Acquire);
+        let address = if at < split && split != TABLE {
+            // SAFETY: `append_run` set `first` to the first of `split` rows (or of more, later split off)
+            // that follow each other in a batch; `at` is one of them.
+            unsafe { block.first.load(Ordering::Relaxed).add(at as usize * self.dim) }
+        } else if split != TABLE {
+            // SAFETY: an id at or past `split` that is committed is in the run of rows at `second`.
+            unsafe { block.second.load(Ordering::Relaxed).add((at - split) as usize * self.dim) }
+        } else {
+            return self.vector_in_table(id);
+        };
+        // SAFETY: I-store: for every id below `committed`, `append` stored the address of `dim` values in
+        // the buffer of a batch before the Release store of `committed` that was loaded above. The batch is
+        // in `batches`, from which nothing is ever removed, and Arrow buffers do not change.
+        unsafe { slice::from_raw_parts(address, self.dim) }
+    }
+
+    /// The vector of a committed id in a block whose ids are in its table.
+    #[cold]
+    fn vector_in_table(&self, id: u32) -> &[T] {
+        let table = self.places.get(id / BLOCK).and_then(|places| places.table.get());
+        let cell = table.and_then(|table| table.addresses.get((id % BLOCK) as usize));
+        let address = cell.map_or(null_mut(), |cell| cell.load(Ordering::Relaxed));
+        if address.is_null() {
+            return &[];
+        }
+        // SAFETY: a cell that is not null was stored by `append_run`, with the address of `dim` values in the buffer of
+        // a batch. The id is committed, so that I-store holds of it, as in `vector`.
+        unsafe { slice::from_raw_parts(address.cast_const(), self.dim) }
+    }
+
+    /// The row id of `id`.
+    pub fn row_id(&self, id: u32) -> Option<u64> {
+        let (batch, position) = self.place_of(id)?;
+        Some(self.batches.get(batch)?.get()?.row_ids.get(position as usize))
+    }
+
+    /// Batch number and position of `id`.
+    fn place_of(&self, id: u32) -> Option<(u32, u32)> {
+        if id >= self.committed() {
+            return None;
+        }
+        let (split, at) = (self.blocks.get(id / BLOCK)?.split.load(Ordering::Acquire), id % BLOCK);
+        let places = self.places.get(id / BLOCK)?;
+        let place = match split {
+            TABLE => places.table.get()?.places.get(at as usize)?.load(Ordering::Relaxed),
+            split if at < split => places.first.load(Ordering::Relaxed) + u64::from(at),
+            split => places.second.load(Ordering::Relaxed) + u64::from(at - split),
+        };
+        Some(((place >> 32) as u32, place as u32))
+    }
+
+    /// A directory of the given ids alone, ascending, in their order.
+    pub fn retain(&self, ids: &[u32]) -> Self {
+        let kept = Self::new(self.dim);
+        let places: Vec<(u32, u32)> = ids.iter().filter_map(|&id| self.place_of(id)).collect();
+        for places in places.chunk_by(|a, b| a.0 == b.0) {
+            let runs: Vec<(u32, u32)> = places
+                .chunk_by(|a, b| a.1.checked_add(1) == Some(b.1))
+                .map(|run| (run[0].1, run.len() as u32))
+                .collect();
+            if let Some(batch) = self.batches.get(places[0].0).and_then(OnceLock::get) {
+                kept.append(batch.clone(), &runs);
+            }
+        }
+        kept
+    }
+
+    /// A directory of the given ids, in their order, over one new buffer.
+    pub fn copied(&self, ids: &[u32]) -> Result<Self> {
+        let copied = Self::new(self.dim);
+        let Some(&first) = ids.first() else { return Ok(copied) };
+        let len = ids.len() * self.dim;
+        let mut values: Vec<T> = Vec::with_capacity(len + LINE / size_of::<T>());
+        // From a line of the cache on: rows of whole lines then touch no line more than they fill.
+        let offset = Some(values.as_ptr().align_offset(LINE)).filter(|&offset| offset < LINE).unwrap_or(0);
+        values.extend(self.vector(first).iter().copied().cycle().take(offset));
+        ids.iter().for_each(|&id| values.extend_from_slice(self.vector(id)));
+        let row_ids: Vec<u64> = ids.iter().map(|&id| self.row_id(id).unwrap_or(u64::MAX)).collect();
+        let own_bytes = values.capacity() * size_of::<T>() + row_ids.capacity() * size_of::<u64>();
+        let values = T::array(values)?.slice(offset, len);
+        let batch = Batch { values, row_ids: RowIds::Each(row_ids.into()), own_bytes };
+        copied.append(batch, &[(0, ids.len() as u32)]);
+        Ok(copied)
+    }
+
+    /// The row id of `id`, and how many ids from it on count up with their row ids.
+    pub fn row_id_run(&self, id: u32) -> Option<(u64, u32)> {
+        let committed = self.committed();
+        if id >= committed {
+            return None;
+        }
+        let (split, at) = (self.blocks.get(id / BLOCK)?.split.load(Ordering::Acquire), id % BLOCK);
+        let places = self.places.get(id / BLOCK)?;
+        let (place, end) = match split {
+            TABLE => (places.table.get()?.places.get(at as usize)?.load(Ordering::Relaxed), at + 1),
+            split if at < split => (places.first.load(Ordering::Relaxed) + u64::from(at), split),
+            split => (places.second.load(Ordering::Relaxed) + u64::from(at - split), BLOCK),
+        };
+        let (batch, position) = (self.batches.get((place >> 32) as u32)?.get()?, place as u32 as usize);
+        // Ids past `committed` may be in another batch than this block says now.
+        let rows = (end - at).min(committed - id) as usize;
+        Some((batch.row_ids.get(position), batch.row_ids.run(position, rows) as u32))
+    }
+
+    /// Whether row ids ascend with ids, for all ids that are committed.
+    pub fn ascends(&self) -> bool {
+        // Stored before the `committed` that the caller loaded.
+        self.ascends.load(Ordering::Relaxed)
+    }
+
+    /// Gives the ids from `committed` on to the rows of `runs` (first position, length). Single writer.
+    pub fn append(&self, batch: Batch, runs: &[(u32, u32)]) {
+        // Arrays of other elements do not come here.
+        let Some(values) = T::values(&batch.values) else { return };
+        let number = self.batch_count.load(Ordering::Relaxed);
+        let mut next = self.committed.load(Ordering::Relaxed);
+        let mut last = next.checked_sub(1).and_then(|id| self.row_id(id));
+        for &(position, rows) in runs {
+            let first = batch.row_ids.get(position as usize);
+            if last.is_some_and(|last| last >= first)
+                || !batch.row_ids.ascend(position as usize, rows as usize)
+            {
+                self.ascends.store(false, Ordering::Relaxed);
+            }
+            last = Some(batch.row_ids.get((position + rows - 1) as usize));
+        }
+        for &(mut position, mut rows) in runs {
+            while rows > 0 {
+                let take = rows.min(BLOCK - next % BLOCK);
+                let (start, end) = (position as usize * self.dim, (position + take) as usize * self.dim);
+                // A check that the rows are there: everything below relies on it.
+                let values = &values[start..end];
+                self.append_run(next, values, place(number, position));
+                (next, position, rows) = (next + take, position + take, rows - take);
+            }
+        }
+        self.own_bytes.fetch_add(batch.own_bytes, Ordering::Relaxed);
+        let _ = self.batches.get_or_grow(number).set(batch);
+        self.batch_count.store(number + 1, Ordering::Relaxed);
+        // Pairs with `committed()`.
+        self.committed.store(next, Ordering::Release);
+    }
+
+    /// The ids from `next` on, all in one block, are the rows of `values`.
+    fn append_run(&self, next: u32, values: &[T], first_place: u64) {
+        let block = self.blocks.get_or_grow(next / BLOCK);
+        let places = self.places.get_or_grow(next / BLOCK);
+        let at = next % BLOCK;
+        let address = values.as_ptr().cast_mut();
+        let split = block.split.load(Ordering::Relaxed);
+        if at == 0 {
+            block.first.store(address, Ordering::Relaxed);
+            places.first.store(first_place, Ordering::Relaxed);
+        } else if split == BLOCK {
+            block.second.store(address, Ordering::Relaxed);
+            places.second.store(first_place, Ordering::Relaxed);
+            block.split.store(at, Ordering::Release);
+        } else {
+            let table = places.table.get_or_init(|| {
+                self.tables.fetch_add(1, Ordering::Relaxed);
+                Table::new()
+            });
+            let set = |at: u32, address: *const T, place: u64| {
+                table.addresses[at as usize].store(address.cast_mut(), Ordering::Relaxed);
+                table.places[at as usize].store(place, Ordering::Relaxed);
+            };
+            if split != TABLE {
+                for old in 0..at {
+                    let (start, place, row) = if old < split {
+                        (&block.first, &places.first, old)
+                    } else {
+                        (&block.second, &places.second, old - split)
+                    };
+                    let address = start.load(Ordering::Relaxed).wrapping_add(row as usize * self.dim);
+                    set(old, address, place.load(Ordering::Relaxed) + u64::from(row));
+                }
+            }
+            for (row, vector) in (0..).zip(values.chunks_exact(self.dim)) {
+                set(at + row, vector.as_ptr(), first_place + u64::from(row));
+            }
+            block.split.store(TABLE, Ordering::Release);
+        }
+    }
+
+    /// Bytes held beside the caller's buffers, copies of them included.
+    pub fn resident_bytes(&self) -> usize {
+        let table = BLOCK as usize * (size_of::<AtomicPtr<T>>() + size_of::<AtomicU64>());
+        self.blocks.resident_bytes()
+            + self.places.resident_bytes()
+            + self.batches.resident_bytes()
+            + self.tables.load(Ordering::Relaxed) as usize * table
+            + self.own_bytes.load(Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,177 @@
+//! A prefix of the store: what a graph reads its vectors from.
+
+use std::borrow::Cow;
+use std::ops::{Deref, Range};
+use std::sync::Arc;
+
+use arrow_array::ArrayRef;
+
+use crate::distance::element::Element;
+use crate::distance::{DistanceType, PreparedQuery};
+use crate::error::Result;
+use crate::util::prefetch::prefetch;
+use crate::vectors::ElementType;
+use crate::vectors::VectorSource;
+use crate::vectors::blocks::Directory;
+use crate::vectors::element_type::Stored;
+use crate::vectors::store::{ArrowFixedSizeListVectorStore, Elements};
+
+/// A prefix of the store that does not change while the store grows. Cheap to make and to clone.
+#[derive(Clone)]
+pub struct VectorStoreSnapshot<S = Arc<ArrowFixedSizeListVectorStore>> {
+    pub(crate) store: S,
+    pub(crate) len: u32,
+}
+
+impl<S: Clone> VectorStoreSnapshot<S> {
+    /// The prefix of the first `len` ids, or this one if it is shorter.
+    pub fn prefix(&self, len: usize) -> Self {
+        let len = u32::try_from(len).unwrap_or(u32::MAX).min(self.len);
+        Self { store: self.store.clone(), len }
+    }
+}
+
+impl<S: Deref<Target = ArrowFixedSizeListVectorStore>> VectorStoreSnapshot<S> {
+    /// The elements of the vectors.
+    pub fn element_type(&self) -> ElementType {
+        self.store.element_type
+    }
+
+    /// The elements of some vectors, one after the other.
+    pub(crate) fn values(&self, ids: Range<u32>) -> Result<ArrayRef> {
+        fn copy<T: Stored>(directory: &Directory<T>, dim: usize, ids: Range<u32>) -> Result<ArrayRef> {
+            let mut values = Vec::with_capacity(ids.len() * dim);
+            ids.for_each(|id| values.extend_from_slice(directory.vector(id)));
+            T::array(values)
+        }
+        of_elements!(self.store.directory, directory => copy(directory, self.store.dim, ids))
+    }
+}
+
+/// Rows whose addresses are looked up before the first of them is scored.
+const GATHER: usize = 32;
+/// Cache lines that are fetched ahead: whole rows up to 16 lines, and of a longer row so many, which the
+/// hardware's own prefetcher then follows. More of them at a time stand in each other's way.
+const LINES_PER_ROW: usize = 16;
+const LINES_AHEAD: usize = 64;
+
+impl<S> VectorSource for VectorStoreSnapshot<S>
+where
+    S: Deref<Target = ArrowFixedSizeListVectorStore> + Send + Sync,
+{
+    fn len(&self) -> usize {
+        self.len as usize
+    }
+
+    fn dim(&self) -> usize {
+        self.store.dim
+    }
+
+    fn distance_type(&self) -> DistanceType {
+        self.store.distance_type
+    }
+
+    /// `u64::MAX` for an id that is not there.
+    fn row_id(&self, id: u32) -> u64 {
+        of_elements!(self.store.directory, directory => directory.row_id(id)).unwrap_or(u64::MAX)
+    }
+
+    fn row_id_run(&self, id: u32) -> (u64, u32) {
+        let run = of_elements!(self.store.directory, directory => directory.row_id_run(id));
+        let (row_id, rows) = run.unwrap_or((u64::MAX, 1));
+        (row_id, rows.min(self.len.saturating_sub(id)).max(1))
+    }
+
+    fn visible_len(&self, max_row_id: u64) -> Option<usize> {
+        if !of_elements!(self.store.directory, directory => directory.ascends()) {
+            return None;
+        }
+        let (mut low, mut high) = (0, self.len);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            if self.row_id(middle) <= max_row_id {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        Some(low as usize)
+    }
+
+    /// Empty for an id that is not there, and if the elements are not `f32`.
+    #[inline(always)]
+    fn vector(&self, id: u32) -> &[f32] {
+        match &self.store.directory {
+            Elements::Float32(directory) => directory.vector(id),
+            _ => &[],
+        }
+    }
+
+    #[inline]
+    fn widened(&self, id: u32) -> Cow<'_, [f32]> {
+        match &self.store.directory {
+            Elements::Float32(directory) => Cow::Borrowed(directory.vector(id)),
+            other => of_elements!(*other, directory => {
+                Cow::Owned(directory.vector(id).iter().map(|x| x.widen()).collect())
+            }),
+        }
+    }
+
+    fn readable_len(&self) -> usize {
+        self.store.committed_len()
+    }
+
+    #[inline]
+    fn prepare<'q>(&self, query: &'q [f32]) -> PreparedQuery<'q> {
+        fn of<'q, T: Stored>(_: &Directory<T>, query: &'q [f32], metric: DistanceType) -> PreparedQuery<'q> {
+            T::prepare(query, metric)
+        }
+        of_elements!(self.store.directory, directory => of(directory, query, self.store.distance_type))
+    }
+
+    fn distance_to(&self, query: &[f32], id: u32) -> f32 {
+        let query = self.prepare(query);
+        let mut distance = [0.0];
+        of_elements!(self.store.directory, directory => {
+            Element::score(&query, |_| directory.vector(id), &mut distance);
+        });
+        distance[0]
+    }
+
+    #[inline]
+    fn distances_to(&self, query: &PreparedQuery<'_>, ids: &[u32], out: &mut [f32]) {
+        of_elements!(self.store.directory, directory => gather(directory, self.store.dim, query, ids, out));
+    }
+}
+
+/// Scores rows in the order given, the first of them while the next are fetched.
+#[inline(always)]
+fn gather<T: Stored>(
+    directory: &Directory<T>,
+    dim: usize,
+    query: &PreparedQuery<'_>,
+    ids: &[u32],
+    out: &mut [f32],
+) {
+    let lines = (dim * size_of::<T>()).div_ceil(64).min(LINES_PER_ROW);
+    let window = (LINES_AHEAD / lines).min(GATHER);
+    for (ids, out) in ids.chunks(GATHER).zip(out.chunks_mut(GATHER)) {
+        let mut rows: [&[T]; GATHER] = [&[]; GATHER];
+        for (at, (row, &id)) in rows.iter_mut().zip(ids).enumerate() {
+            *row = directory.vector(id);
+            if at < window {
+                prefetch(row, lines);
+            }
+        }
+        T::score(
+            query,
+            |i| {
+                if let Some(row) = rows.get(i + window) {
+                    prefetch(row, lines);
+                }
+                rows[i]
+            },
+            out,
+        );
+    }
+}
