@@ -13,11 +13,12 @@ mod persist;
 mod search;
 mod util;
 mod vectors;
+mod codes;
 
 pub use distance::{DistanceType, PreparedQuery};
 pub use error::{Error, Result};
 pub use flat::FlatIndex;
-pub use graph::{BuildParams, GraphHealth, HnswGraph, LevelStats, LongList, PruneStrategy, Selection};
+pub use graph::{BuildParams, Coding, GraphHealth, HnswGraph, LevelStats, LongList, PruneStrategy, Selection};
 pub use index::{HnswIndex, IndexStats, ResidentBytes, SearchCursor};
 pub use metadata::Metadata;
 pub use search::{Hit, Hits, IndexVersion, RowMask, SearchParams, SearchPlan, SearchStats};

@@ -45,11 +45,12 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
+use crate::codes::Codes;
 use crate::distance::DistanceType;
 use crate::error::{Error, Result};
 use crate::vectors::VectorSource;
 
-pub use build::{BuildParams, PruneStrategy, Selection};
+pub use build::{BuildParams, Coding, PruneStrategy, Selection};
 pub(crate) use exchange::{GraphParts, UpperRow};
 pub use health::{GraphHealth, LongList};
 pub(crate) use memory::borrowed::Lists;
@@ -88,6 +89,8 @@ pub struct HnswGraph {
     entries: [AtomicU32; MAX_LEVELS],
     writer: Mutex<Writer>,
     scratch: ScratchPool,
+    /// Compact codes of the nodes, where the source's distances can be estimated from such; known with the metric.
+    codes: OnceLock<Option<Codes>>,
     /// Set by the first insert: the metric and dimension of all edges.
     metric: OnceLock<(DistanceType, usize)>,
 }
@@ -125,6 +128,7 @@ impl HnswGraph {
             entries: std::array::from_fn(|_| AtomicU32::new(NONE)),
             writer: Mutex::new(Writer { root: NONE, upper_rows: 0, distances_known: true }),
             scratch: ScratchPool::new(),
+            codes: OnceLock::new(),
             metric: OnceLock::new(),
             params,
         })
@@ -261,6 +265,11 @@ impl HnswGraph {
             None => self.nodes.upper(id),
         };
         (upper != NONE).then(|| (&self.upper, upper + level as u32 - 1))
+    }
+
+    /// Slots of the longest list that can be.
+    fn longest_list(&self) -> usize {
+        self.nodes.slots_per_row().max(self.upper.slots_per_row())
     }
 
     /// The edges of a node on a level, with their distances. Writer only.

@@ -117,6 +117,11 @@ where
         }
     }
 
+    /// Bytes are as small as their codes would be.
+    fn has_plain_metric(&self) -> bool {
+        !matches!(self.store.directory, Elements::Int8(_) | Elements::UInt8(_))
+    }
+
     fn readable_len(&self) -> usize {
         self.store.committed_len()
     }

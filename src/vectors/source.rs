@@ -73,6 +73,13 @@ pub trait VectorSource: Send + Sync {
         None
     }
 
+    /// Whether distances are those of [`distance_type`](Self::distance_type) between [`widened`](Self::widened)
+    /// vectors, so that a graph may estimate them from compact codes of its own. A source with a metric of its own
+    /// must say no, which is the default. Only speed depends on it.
+    fn has_plain_metric(&self) -> bool {
+        false
+    }
+
     /// Computes once what all distances to a query need. Only speed depends on it.
     fn prepare<'q>(&self, query: &'q [f32]) -> PreparedQuery<'q> {
         PreparedQuery::new(query, self.distance_type())

@@ -16,19 +16,22 @@ use std::cmp::Ordering;
 use std::ops::Range;
 use std::sync::atomic::Ordering::Relaxed;
 
-use crate::graph::Selection;
+use crate::codes::{CodeQuery, Codes};
 use crate::graph::build::back_edges::Request;
 use crate::graph::build::select::select_neighbors;
 use crate::graph::build::team::map;
 use crate::graph::memory::slots::NONE;
 use crate::graph::memory::watermarks::Entry;
+use crate::graph::walk::scorer::{Coded, Rows, Scorer};
 use crate::graph::walk::steps::{Walk, descent_width};
-use crate::graph::{HnswGraph, Writer};
+use crate::graph::{BuildParams, Coding, HnswGraph, Selection, Writer};
 use crate::search::scored::{distance, id, key};
 use crate::vectors::VectorSource;
 
 /// Up to this many nodes, new ones are compared with all of them.
 const EXACT: u32 = 512;
+/// Candidates whose true distances are computed at a time, for each neighbor to be selected.
+const EXACT_AT_A_TIME: usize = 3;
 /// Nodes linked at a time, at most.
 const SUB_BATCH: u32 = 512;
 
@@ -64,14 +67,12 @@ struct Siblings {
 }
 
 impl Siblings {
-    fn measure<S: VectorSource + ?Sized>(ids: &[u32], source: &S) -> Self {
+    fn measure<S: VectorSource + ?Sized>(ids: &[u32], probes: &Probes<'_, S>) -> Self {
         let start = ids.first().copied().unwrap_or(0);
         let rows = map(ids, |&id| {
             let before: Vec<u32> = (start..id).collect();
             let mut distances = vec![0.0; before.len()];
-            let vector = source.widened(id);
-            let query = source.prepare(&vector);
-            source.distances_to(&query, &before, &mut distances);
+            probes.of(id, Distances { ids: &before, out: &mut distances });
             distances
         });
         Self { start, rows }
@@ -90,6 +91,155 @@ impl Siblings {
             keys.truncate(m);
         }
         keys
+    }
+}
+
+/// What new nodes are compared by: estimates from codes where the graph has them, else distances.
+struct Probes<'a, S: ?Sized> {
+    source: &'a S,
+    /// The codes, and the nodes of the sub-batch as queries to them, from the first of its nodes on.
+    codes: Option<(&'a Codes, Vec<CodeQuery>)>,
+    start: u32,
+}
+
+/// Work that a node does with whatever it is compared by.
+trait Probing<S: ?Sized> {
+    type Output;
+
+    fn run<R: Scorer>(self, scorer: R) -> Self::Output;
+}
+
+impl<'a, S: VectorSource + ?Sized> Probes<'a, S> {
+    fn new(ids: &[u32], codes: Option<&'a Codes>, source: &'a S) -> Self {
+        let queries = |codes: &'a Codes| (codes, map(ids, |&id| codes.prepare(&source.widened(id))));
+        Self { source, codes: codes.map(queries), start: ids.first().copied().unwrap_or(0) }
+    }
+
+    fn of<W: Probing<S>>(&self, id: u32, work: W) -> W::Output {
+        if let Some((codes, queries)) = &self.codes
+            && let Some(query) = queries.get((id - self.start) as usize)
+        {
+            return work.run(Coded { codes, query });
+        }
+        let vector = self.source.widened(id);
+        work.run(Rows { source: self.source, query: &self.source.prepare(&vector) })
+    }
+
+    /// Keys, nearest first, as the true ones: at once if they are, else a few at a time as they are asked for.
+    fn exact<'k>(&'k self, id: u32, keys: &'k [u64], at_a_time: usize) -> Exact<'k, S> {
+        let ready = if self.codes.is_none() { keys.to_vec() } else { Vec::new() };
+        let keys = if self.codes.is_none() { &[] } else { keys };
+        Exact { source: self.source, id, keys, at_a_time, ready, next: 0 }
+    }
+}
+
+/// Keys by estimate made true, `at_a_time` of them at a time; see [`Probes::exact`].
+struct Exact<'a, S: ?Sized> {
+    source: &'a S,
+    id: u32,
+    keys: &'a [u64],
+    at_a_time: usize,
+    ready: Vec<u64>,
+    next: usize,
+}
+
+impl<S: VectorSource + ?Sized> Iterator for Exact<'_, S> {
+    type Item = u64;
+
+    fn next(&mut self) -> Option<u64> {
+        if self.next == self.ready.len() {
+            let (keys, later) = self.keys.split_at_checked(self.at_a_time).unwrap_or((self.keys, &[]));
+            self.keys = later;
+            let ids: Vec<u32> = keys.iter().map(|&key| id(key)).collect();
+            let mut distances = vec![0.0; ids.len()];
+            let vector = self.source.widened(self.id);
+            self.source.distances_to(&self.source.prepare(&vector), &ids, &mut distances);
+            self.ready.clear();
+            self.ready.extend(ids.iter().zip(&distances).map(|(&id, &distance)| key(distance, id)));
+            self.ready.sort_unstable();
+            self.next = 0;
+        }
+        let key = self.ready.get(self.next).copied();
+        self.next += usize::from(key.is_some());
+        key
+    }
+}
+
+/// Distances to some nodes.
+struct Distances<'a> {
+    ids: &'a [u32],
+    out: &'a mut [f32],
+}
+
+impl<S: ?Sized> Probing<S> for Distances<'_> {
+    type Output = ();
+
+    fn run<R: Scorer>(self, scorer: R) {
+        scorer.score(self.ids, self.out);
+    }
+}
+
+/// The nearest node of each level from the top to where the search for neighbors begins.
+struct WayDown<'a> {
+    graph: &'a HnswGraph,
+    entry: Entry,
+    target_level: usize,
+    older: u32,
+}
+
+impl<S: ?Sized> Probing<S> for WayDown<'_> {
+    type Output = Vec<Nearest>;
+
+    fn run<R: Scorer>(self, scorer: R) -> Vec<Nearest> {
+        let Self { graph, entry, target_level, older } = self;
+        let highest = target_level.min(entry.level);
+        let mut way = Vec::with_capacity(entry.level - highest + 1);
+        graph.scratch.with(|scratch| {
+            let mut walk = Walk::new(graph, scorer, older, scratch);
+            walk.descend(entry, highest, descent_width(graph.params.ef_construction), |key| {
+                way.push(Nearest(key))
+            });
+        });
+        way
+    }
+}
+
+/// The older nodes near a new one, nearest first, for levels 0 to `highest`; with their neighbors, if the
+/// parameters say so.
+struct Candidates<'a> {
+    graph: &'a HnswGraph,
+    highest: usize,
+    start: u64,
+    older: u32,
+}
+
+impl<S: ?Sized> Probing<S> for Candidates<'_> {
+    type Output = Vec<Vec<u64>>;
+
+    fn run<R: Scorer>(self, scorer: R) -> Vec<Vec<u64>> {
+        let Self { graph, highest, mut start, older } = self;
+        let params = &graph.params;
+        let ef = params.ef_construction;
+        let mut candidates = vec![Vec::new(); highest + 1];
+        graph.scratch.with(|scratch| {
+            let mut walk = Walk::new(graph, scorer, older, scratch);
+            for level in (0..=highest).rev() {
+                candidates[level] = if level == 0 && older <= EXACT {
+                    walk.scan(older, ef)
+                } else {
+                    // Rows that arrive together are often alike: the newest node is a start of its own, for
+                    // when the descent ends in another region.
+                    let newest = if level == 0 { walk.score(older - 1) } else { start };
+                    walk.beam_search(&[start, newest], level, ef);
+                    walk.scratch.beam.keys().collect()
+                };
+                start = candidates[level].first().copied().unwrap_or(start);
+                if params.extend_candidates && params.selection == Selection::Heuristic {
+                    walk.extend(&mut candidates[level], level);
+                }
+            }
+        });
+        candidates
     }
 }
 
@@ -132,14 +282,26 @@ impl HnswGraph {
             self.nodes.grow(id);
         }
         let mut order: Vec<u32> = ids.clone().collect();
-        let siblings = Siblings::measure(&order, source);
+        let codes = self.codes.get_or_init(|| Self::codes_for(&self.params, source)).as_ref();
+        if let Some(codes) = codes {
+            // Before `ready` covers the ids, as all that readers need of them.
+            codes.extend(ids.end, |id| source.widened(id));
+        }
+        let probes = Probes::new(&order, codes, source);
+        let siblings = Siblings::measure(&order, &probes);
         // Nodes that go the same way down are linked one after the other: they read the same rows, and
         // find them in the cache. What each finds does not depend on it.
-        let ways = map(&order, |&id| self.way_down(id, entry, ids.start, source));
+        let ways = map(&order, |&id| match entry {
+            Some(entry) => {
+                let target_level = self.levels.target_level(id);
+                probes.of(id, WayDown { graph: self, entry, target_level, older: ids.start })
+            }
+            None => Vec::new(),
+        });
         order.sort_by_key(|&id| &ways[(id - ids.start) as usize]);
         let mut forward = map(&order, |&id| {
             let start = ways[(id - ids.start) as usize].last().copied();
-            self.forward(id, entry.zip(start), writer.root, &siblings, source)
+            self.forward(id, entry.zip(start), writer.root, &siblings, &probes)
         });
         forward.sort_unstable_by_key(|node| node.id);
         let upper_rows = self.write_forward(&forward, writer.upper_rows);
@@ -169,25 +331,6 @@ impl HnswGraph {
         }
     }
 
-    /// The nearest node of each level from the top to where the search for neighbors begins.
-    fn way_down<S>(&self, id: u32, entry: Option<Entry>, older: u32, source: &S) -> Vec<Nearest>
-    where
-        S: VectorSource + ?Sized,
-    {
-        let Some(entry) = entry else { return Vec::new() };
-        let vector = source.widened(id);
-        let query = source.prepare(&vector);
-        let highest = self.levels.target_level(id).min(entry.level);
-        let mut way = Vec::with_capacity(entry.level - highest + 1);
-        self.scratch.with(|scratch| {
-            let mut walk = Walk::new(self, source, &query, older, scratch);
-            walk.descend(entry, highest, descent_width(self.params.ef_construction), |key| {
-                way.push(Nearest(key))
-            });
-        });
-        way
-    }
-
     /// Finds the neighbors of one new node, searching from the key that comes with the entry point.
     fn forward<S: VectorSource + ?Sized>(
         &self,
@@ -195,65 +338,38 @@ impl HnswGraph {
         start: Option<(Entry, Nearest)>,
         root: u32,
         siblings: &Siblings,
-        source: &S,
+        probes: &Probes<'_, S>,
     ) -> Forward {
         let target_level = self.levels.target_level(id);
         let mut levels = vec![Vec::new(); target_level + 1];
         let Some((entry, Nearest(start))) = start else { return Forward { id, levels, anchor: None } };
 
-        let mut candidates =
-            self.candidates(id, target_level.min(entry.level), start, siblings.start, source);
-        let mut anchor = candidates.first().and_then(|level| level.first()).map(|&k| point(k));
+        let highest = target_level.min(entry.level);
+        let mut candidates = probes.of(id, Candidates { graph: self, highest, start, older: siblings.start });
+        let nearest = candidates.first().and_then(|level| probes.exact(id, level, EXACT_AT_A_TIME).next());
+        let mut anchor = nearest.map(point);
         for (level, keys) in candidates.iter_mut().enumerate() {
             let on_level = |sibling| level == 0 || self.levels.target_level(sibling) >= level;
             keys.extend(siblings.nearest(id, self.params.m, on_level));
             keys.sort_unstable();
-            levels[level] = select_neighbors(keys, &self.params, source);
+            let exact = probes.exact(id, keys, EXACT_AT_A_TIME * self.params.m);
+            levels[level] = select_neighbors(exact, &self.params, probes.source);
         }
         if target_level > entry.level {
             // A new root keeps the old one reachable, and with it everything else.
             anchor = None;
             if levels[0].iter().all(|edge| edge.0 != root) {
                 levels[0].truncate(self.params.cap(0) - 1);
-                levels[0].push((root, source.distance_between(id, root)));
+                levels[0].push((root, probes.source.distance_between(id, root)));
             }
         }
         Forward { id, levels, anchor }
     }
 
-    /// The older nodes near a new one, nearest first, for levels 0 to `highest`; with their neighbors, if the
-    /// parameters say so.
-    fn candidates<S: VectorSource + ?Sized>(
-        &self,
-        id: u32,
-        highest: usize,
-        mut start: u64,
-        older: u32,
-        source: &S,
-    ) -> Vec<Vec<u64>> {
-        let vector = source.widened(id);
-        let query = source.prepare(&vector);
-        let ef = self.params.ef_construction;
-        let mut candidates = vec![Vec::new(); highest + 1];
-        self.scratch.with(|scratch| {
-            let mut walk = Walk::new(self, source, &query, older, scratch);
-            for level in (0..=highest).rev() {
-                candidates[level] = if level == 0 && older <= EXACT {
-                    walk.scan(older, ef)
-                } else {
-                    // Rows that arrive together are often alike: the newest node is a start of its own, for
-                    // when the descent ends in another region.
-                    let newest = if level == 0 { walk.score(older - 1) } else { start };
-                    walk.beam_search(&[start, newest], level, ef);
-                    walk.scratch.pool.keys().to_vec()
-                };
-                start = candidates[level].first().copied().unwrap_or(start);
-                if self.params.extend_candidates && self.params.selection == Selection::Heuristic {
-                    walk.extend(&mut candidates[level], level);
-                }
-            }
-        });
-        candidates
+    /// The codes of a graph over these vectors, if any.
+    fn codes_for<S: VectorSource + ?Sized>(params: &BuildParams, source: &S) -> Option<Codes> {
+        let wanted = params.codes != Coding::Off && source.has_plain_metric();
+        wanted.then(|| Codes::new(source.dim(), source.distance_type()))?
     }
 
     /// Writes the forward lists of a sub-batch and returns the upper rows then in use.

@@ -7,4 +7,4 @@ mod params;
 pub(crate) mod select;
 pub(crate) mod team;
 
-pub use params::{BuildParams, PruneStrategy, Selection};
+pub use params::{BuildParams, Coding, PruneStrategy, Selection};

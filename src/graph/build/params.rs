@@ -32,6 +32,25 @@ pub enum PruneStrategy {
     Nearest,
 }
 
+/// Whether a graph keeps compact codes of its vectors, which searches and insertions compare in their place.
+///
+/// A code is a byte per element and 16 more, of the graph's own memory. What a search returns is compared with the
+/// vectors themselves: answers have exact distances in either case. Sources with a metric of their own
+/// ([`VectorSource::has_plain_metric`](crate::VectorSource::has_plain_metric)), L1, Hamming and vectors of bytes have
+/// none, whatever is chosen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum Coding {
+    /// Where they pay.
+    #[default]
+    Auto,
+    /// One byte for each element.
+    Bytes,
+    /// None: less memory, and searches read whole vectors.
+    Off,
+}
+
 /// Parameters of a build, with the names and the bounds of lance-index.
 ///
 /// The paper, and the numbers of algorithms, are those of Malkov and Yashunin, *Efficient and robust approximate
@@ -68,6 +87,8 @@ pub struct BuildParams {
     pub keep_pruned: bool,
     /// How a list that overflows is cut.
     pub prune: PruneStrategy,
+    /// Whether the graph keeps compact codes of its vectors.
+    pub codes: Coding,
 }
 
 impl Default for BuildParams {
@@ -83,6 +104,7 @@ impl Default for BuildParams {
             extend_candidates: false,
             keep_pruned: false,
             prune: PruneStrategy::Heuristic,
+            codes: Coding::Auto,
         }
     }
 }
@@ -139,6 +161,12 @@ impl BuildParams {
     /// Sets how a list that overflows is cut.
     pub fn prune(mut self, prune: PruneStrategy) -> Self {
         self.prune = prune;
+        self
+    }
+
+    /// Sets whether the graph keeps compact codes of its vectors.
+    pub fn codes(mut self, codes: Coding) -> Self {
+        self.codes = codes;
         self
     }
 

@@ -74,17 +74,21 @@ impl<'a, S: VectorSource + ?Sized> Chosen<'a, S> {
     }
 }
 
-/// Selects at most `params.m` of `candidates` (sorted, nearest first) for a new node.
-pub(crate) fn select_neighbors<S>(candidates: &[u64], params: &BuildParams, source: &S) -> Vec<(u32, f32)>
+/// Selects at most `params.m` of `candidates` (nearest first) for a new node; no more of them are asked for than needed.
+pub(crate) fn select_neighbors<S>(
+    candidates: impl Iterator<Item = u64>,
+    params: &BuildParams,
+    source: &S,
+) -> Vec<(u32, f32)>
 where
     S: VectorSource + ?Sized,
 {
     let m = params.m;
     if params.selection == Selection::Nearest {
-        return candidates.iter().take(m).map(|&key| (id(key), distance(key))).collect();
+        return candidates.take(m).map(|key| (id(key), distance(key))).collect();
     }
-    let mut chosen = Chosen::new(source, params, m.min(candidates.len()));
-    for &candidate in candidates {
+    let mut chosen = Chosen::new(source, params, m);
+    for candidate in candidates {
         if chosen.edges.len() == m {
             break;
         }

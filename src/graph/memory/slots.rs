@@ -84,6 +84,11 @@ impl SlotArena {
         Self { chunks: empty_directory(), lines_per_row: slots_per_row.div_ceil(LANES), side_columns }
     }
 
+    /// Slots of a row, used or not.
+    pub fn slots_per_row(&self) -> usize {
+        self.lines_per_row * LANES
+    }
+
     fn lines(&self, rows: usize) -> usize {
         let side = if self.side_columns { 2 * rows.div_ceil(LANES) } else { 0 };
         2 * rows * self.lines_per_row + side

@@ -1,28 +1,32 @@
 //! Resumable search: the next nearest rows after those that were given out.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
 use std::ops::Range;
 
+use crate::distance::PreparedQuery;
 use crate::error::Result;
 use crate::graph::HnswGraph;
-use crate::graph::walk::plan::Costs;
+use crate::graph::memory::watermarks::Entry;
+use crate::graph::walk::filtered::{Goal, Verdict};
+use crate::graph::walk::plan::{Costs, Progress};
+use crate::graph::walk::rerank::rerank;
+use crate::graph::walk::scorer::{Coded, Rows, Scorer};
 use crate::graph::walk::scratch::Scratch;
 use crate::graph::walk::steps::{Walk, descent_width};
+use crate::search::budget::Effort;
 use crate::search::mask::RowMask;
 use crate::search::query::{key_range, results};
+use crate::search::scan::for_each_block;
 use crate::search::scope::Scope;
 use crate::search::scored::{id, key};
 use crate::search::version::{IndexVersion, Versions};
 use crate::search::{Hit, SearchParams};
 use crate::vectors::VectorSource;
 
-/// A walk that stops when it has a page, and goes on from there.
+/// A walk that stops when it has a page, and goes on from there. Where few rows qualify, all of them are scored at
+/// once, or as soon as the walk has cost as much.
 ///
-/// Nodes met are either a candidate, to be expanded, or were; rows met that qualify are among the `ef` nearest
-/// that were not given out, or in the rest. A page is taken when no candidate is nearer than the `ef`-th. Where few
-/// rows qualify, all of them are scored at once, or as soon as the walk has cost as much. It owns its state, so that
-/// it can be kept between two requests: what it walks through is handed to each step.
+/// It owns its state, so that it can be kept between two requests: what it walks through is handed to each step.
 pub(crate) struct Cursor {
     query: Vec<f32>,
     ef: usize,
@@ -30,14 +34,14 @@ pub(crate) struct Cursor {
     max_row_id: Option<u64>,
     visible: u32,
     range: Option<Range<u64>>,
+    /// What was met: nodes to expand, the nearest rows that were not given out, and the rest of these.
     scratch: Scratch,
     readable: u32,
-    /// Rows to give out: the nearest, at most `ef` of them, and the rest.
-    nearest: BinaryHeap<u64>,
-    rest: BinaryHeap<Reverse<u64>>,
-    /// Whether the walk has ended, and what it did not meet was scanned.
+    /// Whether keys are by estimate, of all pages: codes that come later are not looked at.
+    coded: bool,
+    /// Whether the walk has ended, and what it did not meet was scored.
     exhausted: bool,
-    /// Distances computed, and how many of them a scan is worth.
+    /// Rows scored, and how many of them a scan is worth.
     spent: u64,
     scan: u64,
 }
@@ -60,13 +64,12 @@ impl Cursor {
         let (view, scope) = graph.view_of(query, params, source, dead)?;
         let range = key_range(params)?;
         let (visible, max_row_id) = (scope.visible(), scope.max_row_id());
-        let exhausted = visible == 0;
-        let readable = graph.readable(source);
+        let readable = graph.readable(source.readable_len());
         let ef = params.ef.clamp(1, (readable as usize).max(1));
-        let m = graph.params.m;
-        let costs = Costs::of(&scope, readable, ef, m, range.is_some());
+        let coded = range.is_none() && graph.codes(readable).is_some();
+        let costs = Costs::of(&scope, readable, ef, graph.params.m, range.is_some(), !coded);
         let everything = scope.is_everything() && range.is_none();
-        let scan_at_once = !everything && costs.starts_with_scan(ef, m);
+        let scan_at_once = !everything && (costs.starts_with_scan(ef) || costs.scans_next(ef));
         let mut cursor = Self {
             query: query.to_vec(),
             ef,
@@ -76,126 +79,134 @@ impl Cursor {
             range,
             scratch: Scratch::default(),
             readable,
-            nearest: BinaryHeap::new(),
-            rest: BinaryHeap::new(),
-            exhausted,
+            coded,
+            exhausted: visible == 0,
             spent: 0,
             scan: if everything { u64::MAX } else { costs.scan() },
         };
-        if scan_at_once {
-            cursor.walk(ground, |walk, _| walk.start_through());
-            cursor.scan_rest(ground);
-            return Ok(cursor);
-        }
-        if let Some(entry) = view.entry.filter(|_| !exhausted) {
-            let entry = if entry.id < readable { entry } else { graph.entry_below(readable) };
-            let ef = cursor.ef;
-            let start = cursor.walk(ground, |walk, _| {
-                let start = walk.descend(entry, 0, descent_width(ef), |_| ());
-                let entry = walk.score(entry.id);
-                walk.start_through();
-                walk.scratch.visited.insert(id(start));
-                walk.scratch.visited.insert(id(entry));
-                [start, entry]
-            });
-            // The entry point as well: from there all nodes can be reached.
-            let starts = if start[0] == start[1] { &start[..1] } else { &start[..] };
-            cursor.meet(ground, starts);
-        }
+        let entry = view.entry.filter(|_| !cursor.exhausted && !scan_at_once);
+        let entry = entry.map(|entry| if entry.id < readable { entry } else { graph.entry_below(readable) });
+        cursor.step(ground, ef, Step::Begin(entry));
         Ok(cursor)
     }
 
     /// The next `k` rows, nearest first.
     pub fn next_k<S: VectorSource>(&mut self, ground: &Ground<'_, S>, k: usize) -> Vec<Hit> {
-        let ef = self.ef.max(k);
-        self.refill(ef);
-        while !self.exhausted && k > 0 {
-            let Some(&Reverse(next)) = self.scratch.candidates.peek() else {
-                self.scan_rest(ground);
-                break;
-            };
-            if self.nearest.len() >= ef && self.nearest.peek().is_some_and(|&worst| next > worst) {
-                break;
-            }
-            self.scratch.candidates.pop();
-            let (met, distances) =
-                self.walk(ground, |walk, _| (walk.expand(id(next)), walk.effort.distances));
-            self.meet(ground, &met);
-            self.spent += distances;
-            if self.spent >= self.scan {
-                self.scan_rest(ground);
-                break;
-            }
-            self.refill(ef);
-        }
-        self.refill(ef);
-        let mut keys = std::mem::take(&mut self.nearest).into_sorted_vec();
-        let later = keys.split_off(k.min(keys.len()));
-        self.rest.extend(later.into_iter().map(Reverse));
+        let keys = if k == 0 { Vec::new() } else { self.step(ground, self.ef.max(k), Step::Page(k)) };
         results(keys, ground.source)
     }
 
-    /// Keeps the `ef` nearest apart.
-    fn refill(&mut self, ef: usize) {
-        while self.nearest.len() > ef {
-            self.rest.extend(self.nearest.pop().map(Reverse));
-        }
-        while let Some(&Reverse(next)) = self.rest.peek() {
-            if self.nearest.len() >= ef && self.nearest.peek().is_none_or(|&worst| next > worst) {
-                break;
+    /// Runs a step of the walk, by the codes of rows or by the rows themselves.
+    fn step<S: VectorSource>(&mut self, ground: &Ground<'_, S>, width: usize, step: Step) -> Vec<u64> {
+        let Ground { graph, source, dead } = *ground;
+        let (query, mask) = (std::mem::take(&mut self.query), self.mask.take());
+        let scope = Scope::new(source, self.visible, dead, self.max_row_id, mask.as_ref());
+        let range = self.range.clone().map(|range| (range, width));
+        let goal = Goal { scope: &scope, results: width, range, costs: None, goes_on: true };
+        let prepared = source.prepare(&query);
+        let codes = if self.coded { graph.codes(self.readable) } else { None };
+        let keys = match codes {
+            Some(codes) => {
+                let query = codes.prepare(&query);
+                self.step_by(graph, Coded { codes, query: &query }, source, &prepared, &goal, step)
             }
-            self.rest.pop();
-            self.nearest.push(next);
-            if self.nearest.len() > ef {
-                self.rest.extend(self.nearest.pop().map(Reverse));
-            }
-        }
+            None => self.step_by(graph, Rows { source, query: &prepared }, source, &prepared, &goal, step),
+        };
+        (self.query, self.mask) = (query, mask);
+        keys
     }
 
-    /// Nodes that were scored lead on, and are rows to give out if they qualify.
-    fn meet<S: VectorSource>(&mut self, ground: &Ground<'_, S>, keys: &[u64]) {
-        let wanted = self.walk(ground, |_, scope| {
-            keys.iter().copied().filter(|&key| scope.admits(id(key))).collect::<Vec<u64>>()
-        });
-        self.scratch.candidates.extend(keys.iter().copied().map(Reverse));
-        let range = self.range.clone();
-        let in_range = wanted.into_iter().filter(|key| range.as_ref().is_none_or(|r| r.contains(key)));
-        self.rest.extend(in_range.map(Reverse));
-    }
-
-    /// What no walk leads to at the moment, for instance because the writer is at work there.
-    fn scan_rest<S: VectorSource>(&mut self, ground: &Ground<'_, S>) {
-        let met = self.walk(ground, |walk, scope| {
-            walk.scratch.visited.grow(scope.visible() as usize);
-            let mut ids = Vec::new();
-            scope.for_each(0..scope.visible(), |id| {
-                if walk.scratch.visited.insert(id) {
-                    ids.push(id);
-                }
-                true
-            });
-            let mut distances = vec![0.0; ids.len()];
-            walk.source.distances_to(walk.query, &ids, &mut distances);
-            ids.iter().zip(distances).map(|(&id, distance)| key(distance, id)).collect::<Vec<u64>>()
-        });
-        self.meet(ground, &met);
-        self.scratch.candidates.clear();
-        self.exhausted = true;
-        self.refill(self.ef.max(self.nearest.len()));
-    }
-
-    /// Runs a step of the walk.
-    fn walk<S: VectorSource, R>(
+    fn step_by<S: VectorSource, R: Scorer>(
         &mut self,
-        ground: &Ground<'_, S>,
-        step: impl FnOnce(&mut Walk<'_, S>, &Scope<'_, S>) -> R,
-    ) -> R {
-        let Self { query, mask, max_row_id, visible, scratch, readable, .. } = self;
-        let scope = Scope::new(ground.source, *visible, ground.dead, *max_row_id, mask.as_ref());
-        let query = ground.source.prepare(query);
-        let mut walk = Walk::new(ground.graph, ground.source, &query, *readable, scratch);
-        let result = step(&mut walk, &scope);
-        *readable = walk.readable;
-        result
+        graph: &HnswGraph,
+        scorer: R,
+        source: &S,
+        query: &PreparedQuery<'_>,
+        goal: &Goal<'_, S>,
+        step: Step,
+    ) -> Vec<u64> {
+        let mut walk = Walk::new(graph, scorer, self.readable, &mut self.scratch);
+        walk.effort = Effort::up_to(self.scan.saturating_sub(self.spent));
+        let keys = match step {
+            Step::Begin(entry) => {
+                begin(&mut walk, goal, entry);
+                Vec::new()
+            }
+            Step::Page(k) => {
+                walk.refill(goal);
+                let mut progress = Progress { before: 0, expanded: 0, passed: 0 };
+                if !self.exhausted && walk.walk_through(goal, &mut progress) != Verdict::Found {
+                    score_rest(&mut walk, goal);
+                    self.exhausted = true;
+                }
+                take_page(&mut walk, k, source, query)
+            }
+        };
+        self.readable = walk.readable;
+        self.spent += walk.effort.scored();
+        keys
     }
+}
+
+enum Step {
+    /// Starts at an entry point; or, if there is none, nowhere: then the first page scores all rows.
+    Begin(Option<Entry>),
+    /// Takes so many rows.
+    Page(usize),
+}
+
+fn begin<S: VectorSource, R: Scorer>(walk: &mut Walk<'_, R>, goal: &Goal<'_, S>, entry: Option<Entry>) {
+    let Some(entry) = entry else { return walk.start_through() };
+    let nearest = walk.descend(entry, 0, descent_width(goal.results), |_| ());
+    // The entry point as well: from there all nodes can be reached.
+    let entry = walk.score(entry.id);
+    walk.start_through();
+    walk.start_from(nearest, goal);
+    walk.start_from(entry, goal);
+}
+
+/// What no walk leads to at the moment, for instance because the writer is at work there, or would at the price of a
+/// scan.
+fn score_rest<S: VectorSource, R: Scorer>(walk: &mut Walk<'_, R>, goal: &Goal<'_, S>) {
+    walk.scratch.visited.grow(goal.scope.visible() as usize);
+    walk.scratch.candidates.clear();
+    let Walk { scratch, scorer, .. } = walk;
+    let Scratch { visited, rest, .. } = &mut **scratch;
+    let mut distances = Vec::new();
+    for_each_block(
+        goal.scope,
+        0..goal.scope.visible(),
+        &mut Effort::unlimited(),
+        |id| visited.insert(id),
+        |ids, _| {
+            distances.resize(ids.len(), 0.0);
+            scorer.score(ids, &mut distances);
+            let keys = ids.iter().zip(&distances).map(|(&id, &distance)| key(distance, id));
+            let in_range = keys.filter(|key| goal.range.as_ref().is_none_or(|(range, _)| range.contains(key)));
+            rest.extend(in_range.map(Reverse));
+        },
+    );
+    walk.refill(goal);
+}
+
+/// The `k` nearest of the rows that were met and not given out, by exact distance.
+fn take_page<S: VectorSource, R: Scorer>(
+    walk: &mut Walk<'_, R>,
+    k: usize,
+    source: &S,
+    query: &PreparedQuery<'_>,
+) -> Vec<u64> {
+    let Walk { scratch, scorer, effort, .. } = walk;
+    let mut met = std::mem::take(&mut scratch.results).into_sorted_vec();
+    if R::EXACT {
+        let later = met.split_off(k.min(met.len()));
+        scratch.rest.extend(later.into_iter().map(Reverse));
+        return met;
+    }
+    let page = rerank(met.iter().copied(), k, scorer, source, query, effort);
+    let mut taken: Vec<u32> = page.iter().map(|&key| id(key)).collect();
+    taken.sort_unstable();
+    let later = met.into_iter().filter(|&key| taken.binary_search(&id(key)).is_err());
+    scratch.rest.extend(later.map(Reverse));
+    page
 }

@@ -2,7 +2,10 @@
 
 pub(crate) mod beam;
 pub(crate) mod cursor;
+pub(crate) mod filtered;
 pub(crate) mod plan;
+pub(crate) mod rerank;
+pub(crate) mod scorer;
 pub(crate) mod scratch;
 pub(crate) mod search;
 pub(crate) mod steps;

@@ -6,37 +6,57 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crossbeam_queue::ArrayQueue;
 
-use crate::graph::walk::beam::Pool;
+use crate::graph::walk::beam::Beam;
 use crate::graph::walk::visited::Visited;
 
 #[derive(Default)]
 pub(crate) struct Scratch {
     pub visited: Visited,
-    pub pool: Pool,
-    /// Unvisited neighbors of the node being expanded, and their distances.
+    pub beam: Beam,
+    /// Unvisited neighbors of the node being expanded, and their distances; as long as the longest list.
     pub ids: Vec<u32>,
     pub distances: Vec<f32>,
-    /// For walks that pass through nodes they may not return, and for a large `ef`.
+    /// Of walks through nodes that may not be returned: nodes to expand.
     pub candidates: BinaryHeap<Reverse<u64>>,
+    /// The nearest nodes met that may be returned.
     pub results: BinaryHeap<u64>,
+    /// Other nodes that may be returned, for the pages to come.
+    pub rest: BinaryHeap<Reverse<u64>>,
     /// The nearest nodes met, whether or not they may be returned: for ranges of distances.
-    pub beam: BinaryHeap<u64>,
+    pub nearest: BinaryHeap<u64>,
 }
 
 impl Scratch {
+    /// Makes room for the neighbors of a list of so many.
+    #[inline]
+    pub fn make_room(&mut self, longest: usize) {
+        if self.ids.len() < longest {
+            self.ids.resize(longest, 0);
+            self.distances.resize(longest, 0.0);
+        }
+    }
+
+    /// The first ids that were collected, with their distances.
+    pub fn collected(&self, met: usize) -> impl Iterator<Item = (u32, f32)> + '_ {
+        self.ids[..met].iter().copied().zip(self.distances[..met].iter().copied())
+    }
+
     /// A search for everything leaves heaps of everything.
     fn shrink(&mut self) {
         self.candidates.shrink_to(KEPT);
         self.results.shrink_to(KEPT);
-        self.beam.shrink_to(KEPT);
+        self.rest.shrink_to(KEPT);
+        self.nearest.shrink_to(KEPT);
     }
 
     fn resident_bytes(&self) -> usize {
+        let heaps = [self.results.capacity(), self.nearest.capacity()];
+        let reversed = [self.candidates.capacity(), self.rest.capacity()];
         self.visited.resident_bytes()
-            + self.pool.resident_bytes()
+            + self.beam.resident_bytes()
             + self.ids.capacity() * size_of::<u32>()
             + self.distances.capacity() * size_of::<f32>()
-            + (self.candidates.capacity() + self.results.capacity() + self.beam.capacity()) * size_of::<u64>()
+            + heaps.iter().chain(&reversed).sum::<usize>() * size_of::<u64>()
     }
 }
 
@@ -60,18 +80,23 @@ impl ScratchPool {
     /// Runs `work` with scratch. If it panics, the scratch is gone and nothing else.
     pub fn with<R>(&self, work: impl FnOnce(&mut Scratch) -> R) -> R {
         let mut scratch = self.idle.pop().unwrap_or_default();
-        self.bytes.fetch_sub(scratch.resident_bytes(), Ordering::Relaxed);
+        let before = scratch.resident_bytes();
         let result = work(&mut scratch);
         scratch.shrink();
-        let bytes = scratch.resident_bytes();
-        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        let after = scratch.resident_bytes();
+        // Stored only when it changes, which in the steady state it does not.
+        if after > before {
+            self.bytes.fetch_add(after - before, Ordering::Relaxed);
+        } else if before > after {
+            self.bytes.fetch_sub(before - after, Ordering::Relaxed);
+        }
         if self.idle.push(scratch).is_err() {
-            self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+            self.bytes.fetch_sub(after, Ordering::Relaxed);
         }
         result
     }
 
-    /// Bytes of the queue and the idle scratch.
+    /// Bytes of the queue, the idle scratch and that of walks under way, as it was when they began.
     pub fn resident_bytes(&self) -> usize {
         self.idle.capacity() * size_of::<(Scratch, usize)>() + self.bytes.load(Ordering::Relaxed)
     }

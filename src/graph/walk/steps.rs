@@ -1,45 +1,34 @@
 //! Walking the graph: greedy search on the upper levels, beam search on one level.
 //!
-//! Algorithm 2 of Malkov and Yashunin (arXiv 1603.09320), in two passes per node: first the list is
-//! copied out and the unvisited ids are kept, then all of them are scored in one call.
+//! Algorithm 2 of Malkov and Yashunin (arXiv 1603.09320), in passes over a node's list: the unvisited ids are copied
+//! out, what they are scored by is fetched, all are scored in one call, and those that are near enough are merged into
+//! the beam at once.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
-use std::ops::Range;
-
-use crate::distance::PreparedQuery;
 use crate::graph::HnswGraph;
 use crate::graph::memory::borrowed::List;
 use crate::graph::memory::slots::NONE;
 use crate::graph::memory::watermarks::Entry;
-use crate::graph::walk::beam::Pool;
-use crate::graph::walk::plan::{Costs, Progress};
+use crate::graph::walk::beam::Beam;
+use crate::graph::walk::scorer::Scorer;
 use crate::graph::walk::scratch::Scratch;
 use crate::search::budget::Effort;
-use crate::search::scan::SCAN_TESTS;
-use crate::search::scope::Scope;
-use crate::search::scored::{distance, id, keep_nearest, key};
-use crate::vectors::VectorSource;
+use crate::search::scored::{distance, id, key};
 
 /// Levels, from the top, that [`Walk::descend`] searches with a beam.
 const WIDE_LEVELS: usize = 3;
 
-/// Rows scored at a time in a scan.
-const SCAN_BLOCK: usize = 256;
+/// Beyond this width, the beam of a descent costs more than it finds.
+const WIDEST: usize = 512;
 
-/// Width of that beam, for a beam of `ef` on level 0.
+/// Width of the beam of a descent, for a beam of `ef` on level 0.
 pub(crate) fn descent_width(ef: usize) -> usize {
     (ef / 8).min(WIDEST)
 }
 
-/// Beyond this width, the beam of a descent costs more than it finds.
-const WIDEST: usize = 512;
-
 /// One query on its way through the graph.
-pub(crate) struct Walk<'a, S: ?Sized> {
+pub(crate) struct Walk<'a, R> {
     pub graph: &'a HnswGraph,
-    pub source: &'a S,
-    pub query: &'a PreparedQuery<'a>,
+    pub scorer: R,
     /// Ids at or past this are never dereferenced.
     pub readable: u32,
     /// Whether a list named an id past `readable`: the writer published while this walk was on.
@@ -48,42 +37,26 @@ pub(crate) struct Walk<'a, S: ?Sized> {
     pub scratch: &'a mut Scratch,
 }
 
-/// What a walk through nodes that may not be returned is after.
-pub(crate) struct Goal<'a, S: ?Sized> {
-    pub scope: &'a Scope<'a, S>,
-    /// Results kept.
-    pub results: usize,
-    /// Keys that are results, and how many of the nearest nodes are expanded whatever their key, so that the
-    /// walk gets there.
-    pub range: Option<(Range<u64>, usize)>,
-    /// When to give up; never if every node may be returned.
-    pub costs: Option<Costs>,
-}
-
-impl<'a, S: VectorSource + ?Sized> Walk<'a, S> {
+impl<'a, R: Scorer> Walk<'a, R> {
     /// A walk among the ids below `readable`, without limits.
-    pub fn new(
-        graph: &'a HnswGraph,
-        source: &'a S,
-        query: &'a PreparedQuery<'a>,
-        readable: u32,
-        scratch: &'a mut Scratch,
-    ) -> Self {
-        Self { graph, source, query, readable, overtaken: false, effort: Effort::unlimited(), scratch }
+    pub fn new(graph: &'a HnswGraph, scorer: R, readable: u32, scratch: &'a mut Scratch) -> Self {
+        scratch.make_room(graph.longest_list());
+        Self { graph, scorer, readable, overtaken: false, effort: Effort::unlimited(), scratch }
     }
 
     /// The key of one node.
     pub fn score(&mut self, id: u32) -> u64 {
-        self.effort.distances += 1;
-        let mut out = [0.0];
-        self.source.distances_to(self.query, &[id], &mut out);
-        key(out[0], id)
+        let mut distance = [f32::INFINITY];
+        self.count(1);
+        self.scorer.score(&[id], &mut distance);
+        key(distance[0], id)
     }
 
-    /// From the entry point down to `level`: greedily (`ef = 1` in the paper), but with a beam of
-    /// `width` on the highest levels. These are small and decide the region, and where rows lie on a
-    /// curve, greedy steps among them end in the wrong one.
-    /// `passed` is called with the entry point and then with the nearest node of each level.
+    /// The nearest node met on the way down from the entry point to `level`, exclusive (Algorithm 5, lines 3 to 5).
+    ///
+    /// The first [`WIDE_LEVELS`] levels are searched with a beam of `width` instead of greedily: on data that lies
+    /// along a curve, greedy descent ends in a wrong turn of it that no beam on level 0 gets out of. `passed` is
+    /// called with the entry point and then with the nearest node of each level.
     pub fn descend(&mut self, entry: Entry, level: usize, width: usize, mut passed: impl FnMut(u64)) -> u64 {
         self.scratch.visited.start(self.readable as usize);
         self.scratch.visited.insert(entry.id);
@@ -92,7 +65,7 @@ impl<'a, S: VectorSource + ?Sized> Walk<'a, S> {
         for level in (level + 1..=entry.level).rev() {
             if width > 1 && level + WIDE_LEVELS > entry.level {
                 self.beam_search(&[nearest], level, width);
-                nearest = self.scratch.pool.keys().first().copied().unwrap_or(nearest);
+                nearest = self.scratch.beam.keys().next().unwrap_or(nearest);
             } else {
                 nearest = self.greedy_search(nearest, level);
             }
@@ -106,9 +79,9 @@ impl<'a, S: VectorSource + ?Sized> Walk<'a, S> {
     fn greedy_search(&mut self, mut nearest: u64, level: usize) -> u64 {
         loop {
             let before = nearest;
-            self.collect_unvisited(self.graph.neighbors(level, id(nearest)));
-            self.score_collected();
-            for (&id, &distance) in self.scratch.ids.iter().zip(&self.scratch.distances) {
+            let met = self.collect_unvisited(self.graph.neighbors(level, id(nearest)));
+            self.score_collected(met);
+            for (id, distance) in self.scratch.collected(met) {
                 nearest = nearest.min(key(distance, id));
             }
             // By distance alone: equally near nodes are no progress.
@@ -119,48 +92,56 @@ impl<'a, S: VectorSource + ?Sized> Walk<'a, S> {
     }
 
     /// The nearest `ef` nodes of `level` that a beam of that width meets from `starts`; nearest first,
-    /// in the scratch's pool.
+    /// in the scratch's beam.
     pub fn beam_search(&mut self, starts: &[u64], level: usize, ef: usize) {
-        self.beam_search_until(starts, level, ef, |_, _| u64::MAX);
+        self.beam_search_while(starts, level, ef, |_, _| true);
     }
 
-    /// The same, but nodes at or past a limit, which is asked for before each expansion, are neither kept nor
-    /// expanded.
+    /// Beam search that goes on as long as `goes_on` says so, which is asked before each expansion.
     #[inline(always)]
-    pub fn beam_search_until(
+    pub fn beam_search_while(
         &mut self,
         starts: &[u64],
         level: usize,
         ef: usize,
-        mut limit: impl FnMut(&Pool, &mut Effort) -> u64,
+        mut goes_on: impl FnMut(&Beam, &mut Effort) -> bool,
     ) {
         self.scratch.visited.start(self.readable as usize);
-        self.scratch.pool.start(ef);
+        self.scratch.beam.start(ef);
         for &start in starts {
-            if self.scratch.visited.insert(id(start)) && start < self.scratch.pool.bound() {
-                self.scratch.pool.insert(start);
+            if self.scratch.visited.insert(id(start)) && start < self.scratch.beam.bound() {
+                self.scratch.beam.offer(start);
+                self.scratch.beam.merge();
             }
         }
-        while let Some(nearest) = self.scratch.pool.expand_next() {
-            let limit = limit(&self.scratch.pool, &mut self.effort);
-            if nearest > limit {
+        while let Some(nearest) = self.scratch.beam.expand_next() {
+            if !goes_on(&self.scratch.beam, &mut self.effort) {
                 break;
             }
-            self.collect_unvisited(self.graph.neighbors(level, id(nearest)));
-            if let Some(next) = self.scratch.pool.peek_next() {
+            let met = self.collect_unvisited(self.graph.neighbors(level, id(nearest)));
+            if let Some(next) = self.scratch.beam.peek_next() {
                 self.graph.neighbors(level, id(next)).prefetch();
             }
-            self.score_collected();
-            let Scratch { pool, ids, distances, .. } = &mut *self.scratch;
-            // The nearest is likely to be the next one expanded: its list is fetched meanwhile.
-            let keys = ids.iter().zip(distances.iter()).map(|(&id, &distance)| key(distance, id));
-            if let Some(nearest) = keys.clone().min() {
-                self.graph.neighbors(level, id(nearest)).prefetch();
-            }
-            for key in keys {
-                if key < pool.bound().min(limit) {
-                    pool.insert(key);
+            self.score_collected(met);
+            let Scratch { beam, ids, distances, .. } = &mut *self.scratch;
+            let bound = beam.bound();
+            let farthest = distance(bound);
+            let mut nearest = u64::MAX;
+            for (&id, &distance) in ids[..met].iter().zip(&distances[..met]) {
+                // Most of what is met is too far: a comparison of distances tells. NaN goes on to the key.
+                if distance > farthest {
+                    continue;
                 }
+                let key = key(distance, id);
+                if key < bound {
+                    nearest = nearest.min(key);
+                    beam.offer(key);
+                }
+            }
+            if nearest != u64::MAX {
+                // It is likely to be the next one expanded: its list is fetched meanwhile.
+                self.graph.neighbors(level, id(nearest)).prefetch();
+                beam.merge();
             }
         }
     }
@@ -172,187 +153,80 @@ impl<'a, S: VectorSource + ?Sized> Walk<'a, S> {
             self.scratch.visited.insert(id(candidate));
         }
         for at in 0..candidates.len() {
-            self.collect_unvisited(self.graph.neighbors(level, id(candidates[at])));
-            self.score_collected();
-            let added = self.scratch.ids.iter().zip(&self.scratch.distances);
-            candidates.extend(added.map(|(&id, &distance)| key(distance, id)));
+            let met = self.collect_unvisited(self.graph.neighbors(level, id(candidates[at])));
+            self.score_collected(met);
+            candidates.extend(self.scratch.collected(met).map(|(id, distance)| key(distance, id)));
         }
         candidates.sort_unstable();
-    }
-
-    /// Scores the ids that were collected.
-    #[inline(always)]
-    fn score_collected(&mut self) {
-        self.effort.nodes += 1;
-        self.effort.distances += self.scratch.ids.len() as u64;
-        self.source.distances_to(self.query, &self.scratch.ids, &mut self.scratch.distances);
-    }
-
-    /// Begins a [`beam_search_through`](Self::beam_search_through).
-    pub fn start_through(&mut self) {
-        self.scratch.visited.start(self.readable as usize);
-        self.scratch.candidates.clear();
-        self.scratch.results.clear();
-        self.scratch.beam.clear();
-    }
-
-    /// Beam search on level 0 that walks through nodes it may not return: they lead on, but they
-    /// take no place among the results. Goes on from what the scratch holds; false if it gave up.
-    pub fn beam_search_through(&mut self, start: u64, goal: &Goal<'_, S>, progress: &mut Progress) -> bool {
-        if !self.scratch.visited.insert(id(start)) {
-            return true;
-        }
-        self.offer(start, goal);
-        while let Some(Reverse(nearest)) = self.scratch.candidates.pop() {
-            if nearest > self.bound(goal) || self.effort.is_spent() {
-                break;
-            }
-            if let Some(costs) = &goal.costs {
-                progress.expanded += 1;
-                progress.passed += u64::from(goal.scope.admits(id(nearest)));
-                if costs.is_hopeless(self.effort.distances, progress) {
-                    return false;
-                }
-            }
-            self.collect_following(self.graph.neighbors(0, id(nearest)));
-            self.score_collected();
-            for at in 0..self.scratch.ids.len() {
-                self.offer(key(self.scratch.distances[at], self.scratch.ids[at]), goal);
-            }
-        }
-        true
-    }
-
-    /// The neighbors of a node on level 0 that were not met before.
-    pub fn expand(&mut self, node: u32) -> Vec<u64> {
-        self.collect_following(self.graph.neighbors(0, node));
-        self.score_collected();
-        self.scratch.ids.iter().zip(&self.scratch.distances).map(|(&id, &d)| key(d, id)).collect()
-    }
-
-    /// The key that a node must be below to be of use.
-    fn bound(&self, goal: &Goal<'_, S>) -> u64 {
-        let worst = |heap: &BinaryHeap<u64>, capacity| match heap.peek() {
-            Some(&worst) if heap.len() >= capacity => worst,
-            _ => u64::MAX,
-        };
-        let bound = worst(&self.scratch.results, goal.results);
-        match &goal.range {
-            Some((range, beam)) => bound.min(range.end).max(worst(&self.scratch.beam, *beam)),
-            None => bound,
-        }
-    }
-
-    fn offer(&mut self, key: u64, goal: &Goal<'_, S>) {
-        if key >= self.bound(goal) {
-            return;
-        }
-        self.scratch.candidates.push(Reverse(key));
-        if let Some((range, beam)) = &goal.range {
-            keep_nearest(&mut self.scratch.beam, *beam, key);
-            if !range.contains(&key) {
-                return;
-            }
-        }
-        if goal.scope.admits(id(key)) {
-            self.keep(key, goal.results);
-        }
-    }
-
-    fn keep(&mut self, key: u64, capacity: usize) {
-        keep_nearest(&mut self.scratch.results, capacity, key);
-    }
-
-    /// Scores all nodes of a scope, or those that the walk has not met: what no beam can guarantee to find. Keeps the
-    /// `k` nearest.
-    pub fn scan_scope(&mut self, goal: &Goal<'_, S>, k: usize, has_met: bool) {
-        if has_met {
-            self.scratch.visited.grow(goal.scope.visible() as usize);
-            while self.scratch.results.len() > k {
-                self.scratch.results.pop();
-            }
-        } else {
-            self.scratch.results.clear();
-        }
-        self.scratch.ids.clear();
-        let (mut start, end) = (0, goal.scope.visible());
-        while start < end && !self.effort.is_spent_now() {
-            let stop = end.min(start.saturating_add(SCAN_TESTS));
-            goal.scope.for_each(start..stop, |id| {
-                if !has_met || self.scratch.visited.insert(id) {
-                    self.scratch.ids.push(id);
-                }
-                self.scratch.ids.len() < SCAN_BLOCK || {
-                    self.keep_collected(goal, k);
-                    !self.effort.is_spent()
-                }
-            });
-            start = stop;
-        }
-        self.keep_collected(goal, k);
-    }
-
-    /// Scores the ids that were collected in a scan, and keeps the best.
-    fn keep_collected(&mut self, goal: &Goal<'_, S>, k: usize) {
-        self.scratch.distances.resize(self.scratch.ids.len(), 0.0);
-        self.effort.distances += self.scratch.ids.len() as u64;
-        self.source.distances_to(self.query, &self.scratch.ids, &mut self.scratch.distances);
-        let Scratch { ids, distances, results, .. } = &mut *self.scratch;
-        for (&id, &distance) in ids.iter().zip(distances.iter()) {
-            let key = key(distance, id);
-            if goal.range.as_ref().is_none_or(|(range, _)| range.contains(&key)) {
-                keep_nearest(results, k, key);
-            }
-        }
-        ids.clear();
     }
 
     /// The nearest `ef` of all ids below `end`, nearest first.
     pub fn scan(&mut self, end: u32, ef: usize) -> Vec<u64> {
         let ids: Vec<u32> = (0..end).collect();
         let mut distances = vec![0.0; ids.len()];
-        self.source.distances_to(self.query, &ids, &mut distances);
+        self.scorer.score(&ids, &mut distances);
         let mut keys: Vec<u64> = ids.iter().zip(&distances).map(|(&id, &d)| key(d, id)).collect();
         keys.sort_unstable();
         keys.truncate(ef);
         keys
     }
 
-    /// Copies the readable ids of a list out that the walk has not met. A slot may change while it is
-    /// read: every value it can hold is an id that was written whole.
     #[inline(always)]
-    fn collect_unvisited(&mut self, list: List<'_>) {
-        let Scratch { ids, visited, distances, .. } = &mut *self.scratch;
-        ids.resize(list.slots(), NONE);
+    fn count(&mut self, scored: usize) {
+        let counter = if R::EXACT { &mut self.effort.distances } else { &mut self.effort.estimates };
+        *counter += scored as u64;
+    }
+
+    /// Scores the first ids that were collected.
+    #[inline(always)]
+    pub(super) fn score_collected(&mut self, met: usize) {
+        self.effort.nodes += 1;
+        self.count(met);
+        let Scratch { ids, distances, .. } = &mut *self.scratch;
+        self.scorer.score(&ids[..met], &mut distances[..met]);
+    }
+
+    /// Copies the readable ids of a list out that the walk has not met, starts fetching what they are scored by, and
+    /// returns how many they are. A slot may change while it is read: every value it can hold is an id that was
+    /// written whole.
+    #[inline(always)]
+    pub(super) fn collect_unvisited(&mut self, list: List<'_>) -> usize {
+        let Scratch { ids, visited, .. } = &mut *self.scratch;
         let mut fresh = 0;
         list.for_each(|id| {
             if id < self.readable {
                 // Kept or overwritten by the next: which one is a coin toss, so not a branch.
-                ids[fresh] = id;
-                fresh += usize::from(visited.insert(id));
+                if let Some(place) = ids.get_mut(fresh) {
+                    *place = id;
+                    fresh += usize::from(visited.insert(id));
+                }
             } else if id != NONE {
                 self.overtaken = true;
             }
         });
-        ids.truncate(fresh);
-        distances.resize(fresh, 0.0);
+        for &id in &ids[..fresh] {
+            self.scorer.prefetch(id);
+        }
+        fresh
     }
 
     /// Copies a list out as [`collect_unvisited`](Self::collect_unvisited) does, following the writer:
     /// an id past `readable` was stored after a `ready` that covers it.
-    fn collect_following(&mut self, list: List<'_>) {
-        self.collect_unvisited(list);
+    pub(super) fn collect_following(&mut self, list: List<'_>) -> usize {
+        let mut met = self.collect_unvisited(list);
         while std::mem::take(&mut self.overtaken) {
-            let readable = self.graph.readable(self.source);
+            let readable = self.graph.readable(self.scorer.readable_len());
             if readable <= self.readable {
                 break;
             }
             self.readable = readable;
             self.scratch.visited.grow(readable as usize);
-            let met = std::mem::take(&mut self.scratch.ids);
-            self.collect_unvisited(list);
-            self.scratch.ids.extend(met);
-            self.scratch.distances.resize(self.scratch.ids.len(), 0.0);
+            let before: Vec<u32> = self.scratch.ids[..met].to_vec();
+            let more = self.collect_unvisited(list);
+            met = more + before.len();
+            self.scratch.make_room(met);
+            self.scratch.ids[more..met].copy_from_slice(&before);
         }
+        met
     }
 }

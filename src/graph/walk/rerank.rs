@@ -1,0 +1,55 @@
+//! Exact distances for what a walk met by estimate.
+
+use std::collections::BinaryHeap;
+
+use crate::distance::PreparedQuery;
+use crate::graph::walk::scorer::Scorer;
+use crate::search::budget::Effort;
+use crate::search::scored::{distance, id, keep_nearest, key};
+use crate::vectors::VectorSource;
+
+/// Rows compared at a time once the answer is nearly there: as many as a kernel takes.
+const GROUP: usize = 4;
+/// Rows compared at a time before.
+const FIRST: usize = 32;
+
+/// The `k` nearest of `met`, which are keys by estimate, nearest first, as keys by exact distance, nearest first.
+///
+/// Rows are compared in the order of their estimates, until the next estimate is so far above the `k`-th exact
+/// distance that the error of an estimate does not account for it ([`Scorer::slack`]).
+pub(crate) fn rerank<S: VectorSource + ?Sized, R: Scorer>(
+    met: impl Iterator<Item = u64>,
+    k: usize,
+    scorer: &R,
+    source: &S,
+    query: &PreparedQuery<'_>,
+    effort: &mut Effort,
+) -> Vec<u64> {
+    let mut nearest = BinaryHeap::with_capacity(k.min(FIRST) + 1);
+    let mut ids = [0; FIRST];
+    let mut distances = [0.0; FIRST];
+    let mut met = met.peekable();
+    loop {
+        let missing = k - nearest.len().min(k);
+        let farthest = if missing == 0 { nearest.peek().copied().map_or(f32::NEG_INFINITY, distance) } else { f32::INFINITY };
+        let group = if missing == 0 { GROUP } else { missing.next_multiple_of(GROUP).min(FIRST) };
+        let mut taken = 0;
+        while taken < group
+            && let Some(next) =
+                met.next_if(|&next| distance(next) - scorer.slack(id(next), distance(next)) <= farthest)
+        {
+            ids[taken] = id(next);
+            taken += 1;
+        }
+        if taken == 0 {
+            return nearest.into_sorted_vec();
+        }
+        let (ids, distances) = (&ids[..taken], &mut distances[..taken]);
+        source.distances_to(query, ids, distances);
+        effort.distances += taken as u64;
+        effort.reranked += taken as u64;
+        for (&id, &distance) in ids.iter().zip(distances.iter()) {
+            keep_nearest(&mut nearest, k, key(distance, id));
+        }
+    }
+}
