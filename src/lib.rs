@@ -1,6 +1,8 @@
 #![doc = include_str!("../README.md")]
 
 mod chunked;
+#[allow(dead_code)]
+mod codes;
 mod distance;
 mod error;
 mod flat;
