@@ -13,6 +13,7 @@ mod persist;
 mod search;
 mod util;
 mod vectors;
+#[allow(dead_code, reason = "some is used by one feature only")]
 mod codes;
 
 pub use distance::{DistanceType, PreparedQuery};
