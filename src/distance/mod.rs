@@ -1,6 +1,7 @@
 //! Distances: the metrics, and the kernel that computes each on this CPU.
 
 pub(crate) mod element;
+pub(crate) mod isa;
 mod integer;
 mod kernels;
 #[cfg(target_arch = "x86_64")]
