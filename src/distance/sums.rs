@@ -51,7 +51,12 @@ pub(super) trait Sums<Q, T>: Copy {
     #[inline(always)]
     fn rows<const OP: u8>(self, query: &[Q], rows: [&[T]; ROWS]) -> [Self::Sum; ROWS] {
         let [a, b, c, d] = rows;
-        [self.one::<OP>(query, a), self.one::<OP>(query, b), self.one::<OP>(query, c), self.one::<OP>(query, d)]
+        [
+            self.one::<OP>(query, a),
+            self.one::<OP>(query, b),
+            self.one::<OP>(query, c),
+            self.one::<OP>(query, d),
+        ]
     }
 
     #[inline(always)]
