@@ -1,61 +1,47 @@
-//! Vectors of other elements than `f32`: each element is widened on its way into a register, and sums are `f32`.
-//!
-//! The loops are portable and are compiled once for each instruction set; the compiler vectorizes them, conversions
-//! included.
-
-use std::array;
-use std::sync::LazyLock;
+//! The elements that vectors are made of: each is widened to `f32` on its way into a register.
 
 use half::f16;
 
+<<<<<<< HEAD
 use crate::distance::{DistanceType, PreparedQuery};
+=======
+use super::bytes::IntegerQuery;
+#[cfg(target_arch = "x86_64")]
+use super::isa::{Avx2, Avx512};
+use super::score::scored;
+#[cfg(target_arch = "x86_64")]
+use super::sums::Loops;
+use super::{DistanceType, PreparedQuery};
+>>>>>>> distance
 
 /// An element of a stored vector.
 pub(crate) trait Element: Copy + Send + Sync + 'static {
     /// The value; infinite or NaN where this is, or where it is beyond `f32`.
     fn widen(self) -> f32;
 
-    /// The kernels of this CPU for rows of such elements.
-    fn kernels() -> &'static Kernels<Self>;
+    /// The value as a byte: without its fraction, 0 for what is below or NaN, 255 for what is above.
+    #[inline(always)]
+    fn byte(self) -> u8 {
+        self.widen() as u8
+    }
+
+    /// The query in integers, if it is one of integers and rows of such elements are.
+    fn integers(vector: &[f32], distance_type: DistanceType) -> Option<IntegerQuery> {
+        let _ = (vector, distance_type);
+        None
+    }
 
     /// Prepares a query for [`score`](Self::score).
     fn prepare(vector: &[f32], distance_type: DistanceType) -> PreparedQuery<'_> {
-        PreparedQuery::new(vector, distance_type)
+        PreparedQuery::new(vector, distance_type).with_integers(Self::integers(vector, distance_type))
     }
 
-    /// Distances to several rows, of which `row(i)` is the `i`-th.
-    #[inline(always)]
-    fn score<'v>(query: &PreparedQuery<'_>, row: impl Fn(usize) -> &'v [Self], out: &mut [f32]) {
-        score(query, row, out);
-    }
-}
-
-/// Distances one by one.
-#[inline(always)]
-pub(super) fn score<'v, T: Element>(
-    query: &PreparedQuery<'_>,
-    row: impl Fn(usize) -> &'v [T],
-    out: &mut [f32],
-) {
-    let square = query.square_of_elements();
-    for (i, out) in out.iter_mut().enumerate() {
-        *out = query.distance_to_elements(row(i), square);
-    }
-}
-
-type Kernel<T, R> = unsafe fn(&[f32], &[T]) -> R;
-
-/// What one row is scored with. A kernel never reads past the shorter slice.
-pub(crate) struct Kernels<T> {
-    l2: Kernel<T, f32>,
-    dot: Kernel<T, f32>,
-    cosine: Kernel<T, (f32, f32)>,
-    l1: Kernel<T, f32>,
-    hamming: Kernel<T, f32>,
+    /// Distances to rows. `ahead` is called with the number of each row before it is read.
+    fn score(query: &PreparedQuery<'_>, rows: &[&[Self]], ahead: impl Fn(usize), out: &mut [f32]);
 }
 
 macro_rules! elements {
-    ($($t:ty: |$x:ident| $widen:expr $(, $score:item)?;)*) => {$(
+    ($($t:ty: |$x:ident| $widen:expr;)*) => {$(
         impl Element for $t {
             #[inline(always)]
             fn widen(self) -> f32 {
@@ -63,23 +49,15 @@ macro_rules! elements {
                 $widen
             }
 
-            fn kernels() -> &'static Kernels<Self> {
-                static KERNELS: LazyLock<Kernels<$t>> = LazyLock::new(detect);
-                &KERNELS
+            fn score(query: &PreparedQuery<'_>, rows: &[&[Self]], ahead: impl Fn(usize), out: &mut [f32]) {
+                query.score_floats(rows, ahead, out);
             }
-
-            $($score)?
         }
     )*};
 }
 
 elements! {
-    f32: |x| x,
-        // With kernels of its own, several rows at a time.
-        #[inline(always)]
-        fn score<'v>(query: &PreparedQuery<'_>, row: impl Fn(usize) -> &'v [f32], out: &mut [f32]) {
-            query.distances(row, out);
-        };
+    f32: |x| x;
     f64: |x| x as f32;
     // bfloat16: the upper half of an `f32`.
     [u8; 2]: |x| f32::from_bits(u32::from(u16::from_le_bytes(x)) << 16);
@@ -95,6 +73,7 @@ elements! {
     };
 }
 
+<<<<<<< HEAD
 /// Independent sums of the loop over long rows: four registers of AVX-512.
 const WIDE: usize = 64;
 /// And of that over what is left: one register.
@@ -259,6 +238,13 @@ impl<T: Element> Kernels<T> {
         // SAFETY: as above.
         unsafe { (self.hamming)(query, row) }
     }
+=======
+scored! {
+    f32, f32 => Avx2, Avx512;
+    f64, f32 => Loops, Loops;
+    [u8; 2], f32 => Loops, Loops;
+    f16, f32 => Loops, Loops;
+>>>>>>> distance
 }
 
 #[cfg(test)]
@@ -281,37 +267,6 @@ mod tests {
                 widened.to_bits() == expected.to_bits() || widened.is_nan() && expected.is_nan(),
                 "{bits:#x}: {widened}, not {expected}"
             );
-        }
-    }
-
-    #[test]
-    fn every_instruction_set_agrees_with_the_sum_in_f64() {
-        let mut state = 1_u64;
-        let mut next = || {
-            state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-            (state >> 56) as u8
-        };
-        let query: Vec<f32> = (0..700).map(|_| f32::from(next())).collect();
-        let row: Vec<u8> = (0..700).map(|_| next()).collect();
-        let mut sets = vec![("portable", portable::<u8>()), ("chosen", detect())];
-        #[cfg(target_arch = "x86_64")]
-        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-            sets.push(("avx2", avx2()));
-        }
-        for (name, kernels) in &sets {
-            for len in 0..query.len() {
-                let (query, row) = (&query[..len], &row[..len]);
-                let sum = |f: fn(f64, f64) -> f64| -> f64 {
-                    query.iter().zip(row).map(|(&x, &y)| f(f64::from(x), f64::from(y))).sum()
-                };
-                let close = |found: f32, exact: f64| (f64::from(found) - exact).abs() <= exact.abs() * 1e-6;
-                assert!(close(kernels.l2(query, row), sum(|x, y| (x - y) * (x - y))), "{name} l2 {len}");
-                assert!(close(kernels.dot(query, row), sum(|x, y| x * y)), "{name} dot {len}");
-                assert!(close(kernels.cosine(query, row).1, sum(|_, y| y * y)), "{name} norm {len}");
-                assert!(close(kernels.l1(query, row), sum(|x, y| (x - y).abs())), "{name} l1 {len}");
-                let bits = sum(|x, y| f64::from((x as u8 ^ y as u8).count_ones()));
-                assert_eq!(f64::from(kernels.hamming(query, row)), bits, "{name} hamming {len}");
-            }
         }
     }
 }

@@ -19,15 +19,23 @@
 //! rows under cosine are laid out with norm 1. The squared distance is `|q|^2 + |x|^2 - 2 q x`, so with the squared norm
 //! of each row, a bound of a dot product is one of a squared distance.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{LazyLock, OnceLock};
 
 use rayon::prelude::*;
 
 use crate::distance::DistanceType;
+<<<<<<< HEAD
 use crate::search::scan::{GROUP, Sieve, Sieves};
 use crate::util::chunked::Chunked;
 use crate::vectors::VectorSource;
+=======
+#[cfg(target_arch = "x86_64")]
+use crate::distance::isa::{Avx2, Avx512};
+use crate::distance::isa::{Isa, Kernel};
+use crate::search::scan::{GROUP, Sieve, Sieves};
+use crate::source::VectorSource;
+>>>>>>> distance
 
 /// Rows of a block.
 const LANES: usize = GROUP;
@@ -150,7 +158,7 @@ impl Columns {
             .collect();
         zones.sort_by(|a, b| b.0.total_cmp(&a.0));
         let zones = zones.into_iter().map(|(_, start)| start).collect();
-        Some(ColumnSieve { columns: self, query, square, zones, kernel: *KERNEL })
+        Some(ColumnSieve { columns: self, query, square, zones, isa: Isa::detect() })
     }
 
     pub fn resident_bytes(&self) -> usize {
@@ -189,7 +197,7 @@ pub(super) struct ColumnSieve<'a> {
     square: f64,
     /// The first columns of the zones, in the order in which they are read.
     zones: Vec<usize>,
-    kernel: Kernel,
+    isa: Isa,
 }
 
 impl ColumnSieve<'_> {
@@ -226,8 +234,6 @@ impl ColumnSieve<'_> {
     }
 }
 
-// Going through a function pointer saves asking for CPU features on every call.
-#[allow(unsafe_code)]
 impl Sieve for ColumnSieve<'_> {
     fn sift(&self, first: u32, admitted: u64, bound: f32) -> u64 {
         let block = self.columns.blocks.get(first / LANES as u32).and_then(OnceLock::get);
@@ -236,25 +242,45 @@ impl Sieve for ColumnSieve<'_> {
             Some(squares) => squares.0.map(|square| level + slope * square),
             None => [level; LANES],
         };
-        // SAFETY: the kernel is what `detect` returned, after it saw the features that are needed.
-        unsafe { (self.kernel)(&block.columns, &self.query, &self.zones, admitted, &bounds) }
+        let (columns, query, zones) = (&block.columns, &self.query, &self.zones);
+        self.isa.run(Sift { columns, query, zones, admitted, bounds: &bounds })
     }
 }
 
-/// The rows of a block, of those `admitted`, whose sums are within their bounds as far as was looked.
-type Kernel = unsafe fn(&[Column], &[f32], &[usize], u64, &[f32; LANES]) -> u64;
-
-static KERNEL: LazyLock<Kernel> = LazyLock::new(detect);
-
-/// Portable; compiled once for each instruction set, and vectorized by the compiler.
-#[inline(always)]
-fn sift<const FMA: bool>(
-    columns: &[Column],
-    query: &[f32],
-    zones: &[usize],
+/// The rows of a block, of those admitted, whose sums are within their bounds as far as was looked.
+struct Sift<'a> {
+    columns: &'a [Column],
+    query: &'a [f32],
+    zones: &'a [usize],
     admitted: u64,
-    bounds: &[f32; LANES],
-) -> u64 {
+    bounds: &'a [f32; LANES],
+}
+
+impl Kernel for Sift<'_> {
+    type Output = u64;
+
+    #[inline(always)]
+    fn portable(self) -> u64 {
+        sift::<false>(self)
+    }
+
+    // Rounding is a matter of the bounds, so products may be fused where that is fast.
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    fn avx2(self, _: Avx2) -> u64 {
+        sift::<true>(self)
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    fn avx512(self, _: Avx512) -> u64 {
+        sift::<true>(self)
+    }
+}
+
+#[inline(always)]
+fn sift<const FMA: bool>(block: Sift<'_>) -> u64 {
+    let Sift { columns, query, zones, admitted, bounds } = block;
     let mut sums = [f32::INFINITY; LANES];
     for (lane, sum) in sums.iter_mut().enumerate() {
         if admitted >> lane & 1 == 1 {
@@ -279,47 +305,6 @@ fn sift<const FMA: bool>(
     }
     let within = sums.iter().zip(bounds).enumerate();
     admitted & within.fold(0_u64, |rows, (lane, (sum, bound))| rows | u64::from(sum <= bound) << lane)
-}
-
-/// The kernel compiled for some features.
-macro_rules! compiled {
-    ($name:ident, $fma:literal $(, $features:literal)?) => {
-        // With features, a function may be called only where the CPU has them.
-        #[allow(unsafe_code)]
-        $(#[target_feature(enable = $features)])?
-        unsafe fn $name(
-            columns: &[Column],
-            query: &[f32],
-            zones: &[usize],
-            admitted: u64,
-            bounds: &[f32; LANES],
-        ) -> u64 {
-            sift::<$fma>(columns, query, zones, admitted, bounds)
-        }
-    };
-}
-
-compiled!(portable, false);
-#[cfg(target_arch = "x86_64")]
-compiled!(avx2, true, "avx2,fma");
-#[cfg(target_arch = "x86_64")]
-compiled!(avx512, true, "avx512f,avx512bw,avx512vl,avx2,fma");
-
-fn detect() -> Kernel {
-    #[cfg(target_arch = "x86_64")]
-    {
-        let has_avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
-        let has_avx512 = is_x86_feature_detected!("avx512f")
-            && is_x86_feature_detected!("avx512bw")
-            && is_x86_feature_detected!("avx512vl");
-        if has_avx2 && has_avx512 {
-            return avx512;
-        }
-        if has_avx2 {
-            return avx2;
-        }
-    }
-    portable
 }
 
 #[cfg(test)]
@@ -367,16 +352,6 @@ mod tests {
         }
     }
 
-    /// The kernels that this CPU can run, by name.
-    fn kernels() -> Vec<(&'static str, Kernel)> {
-        let mut kernels = vec![("portable", portable as Kernel), ("chosen", *KERNEL)];
-        #[cfg(target_arch = "x86_64")]
-        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-            kernels.push(("avx2", avx2 as Kernel));
-        }
-        kernels
-    }
-
     #[test]
     fn no_row_within_a_bound_is_left_out() {
         let metrics = [DistanceType::L2, DistanceType::Cosine, DistanceType::Dot];
@@ -394,19 +369,19 @@ mod tests {
                     let distances = PreparedQuery::new(query, distance_type);
                     let distances: Vec<f32> =
                         (0..2 * LANES as u32).map(|id| distances.distance(source.vector(id))).collect();
-                    for (name, kernel) in kernels() {
-                        sieve.kernel = kernel;
+                    for isa in Isa::available() {
+                        sieve.isa = isa;
                         for (number, distances) in distances.chunks_exact(LANES).enumerate() {
                             let admitted =
                                 [u64::MAX, 0x5555_5555_5555_5555, 1 << 63, 0][number * 2 % 4 + dim % 2];
                             for &bound in distances.iter().chain(&[f32::INFINITY, -1.0e30, 0.0]) {
                                 let rows = sieve.sift((number * LANES) as u32, admitted, bound);
-                                assert_eq!(rows & !admitted, 0, "{name}: not admitted");
+                                assert_eq!(rows & !admitted, 0, "{isa:?}: not admitted");
                                 for (lane, &distance) in distances.iter().enumerate() {
                                     let may = admitted >> lane & 1 == 1 && distance <= bound;
                                     assert!(
                                         !may || rows >> lane & 1 == 1,
-                                        "{name}, {distance_type}, {dim} x {size}: no row {lane} at {distance}, \
+                                        "{isa:?}, {distance_type}, {dim} x {size}: no row {lane} at {distance}, \
                                          within {bound}"
                                     );
                                 }

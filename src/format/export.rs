@@ -6,7 +6,6 @@ use std::sync::Arc;
 use arrow_array::{Float32Array, ListArray, RecordBatch, UInt32Array};
 use arrow_buffer::OffsetBuffer;
 use arrow_schema::{ArrowError, DataType, Schema};
-use lance_linalg::distance::DistanceType as LanceDistanceType;
 
 use crate::error::{Error, Result};
 use crate::format::{HNSW_METADATA_KEY, LanceHnswMetadata, LanceHnswParams, hnsw_fields, list_item};
@@ -34,7 +33,7 @@ impl HnswGraph {
     /// - [`Error::ExportTooLarge`] if there are more than `i32::MAX` edges.
     pub fn to_lance_hnsw_batch(&self, max_nodes: Option<usize>) -> Result<RecordBatch> {
         if let Some(distance_type) = self.distance_type() {
-            LanceDistanceType::try_from(distance_type)?;
+            distance_type.check_lance()?;
         }
         self.to_hnsw_batch(max_nodes)
     }

@@ -18,11 +18,7 @@ use crate::vectors::{ArrowFixedSizeListVectorStore, VectorStoreSnapshot};
 impl<S: Deref<Target = ArrowFixedSizeListVectorStore> + Send + Sync> VectorStoreSnapshot<S> {
     /// Checks that Lance knows the distance type.
     pub(crate) fn check_lance(&self) -> Result<()> {
-        if self.distance_type() == DistanceType::L1 {
-            let actual = self.distance_type().to_string();
-            return Err(Error::NotInLance { what: "distance type", actual });
-        }
-        Ok(())
+        self.distance_type().check_lance()
     }
 }
 

@@ -138,7 +138,7 @@ where
         let query = self.prepare(query);
         let mut distance = [0.0];
         of_elements!(self.store.directory, directory => {
-            Element::score(&query, |_| directory.vector(id), &mut distance);
+            Element::score(&query, &[directory.vector(id)], |_| (), &mut distance);
         });
         distance[0]
     }
@@ -168,15 +168,11 @@ fn gather<T: Stored>(
                 prefetch(row, lines);
             }
         }
-        T::score(
-            query,
-            |i| {
-                if let Some(row) = rows.get(i + window) {
-                    prefetch(row, lines);
-                }
-                rows[i]
-            },
-            out,
-        );
+        let ahead = |at: usize| {
+            if let Some(row) = rows.get(at + window) {
+                prefetch(row, lines);
+            }
+        };
+        T::score(query, &rows[..ids.len()], ahead, out);
     }
 }

@@ -1,111 +1,111 @@
-//! AVX2 with FMA: 8 lanes, two accumulators a row (16 registers hold no more), masked tail.
+//! AVX2 with FMA, rows of `f32`: four registers of partial sums a row, so two rows at a time; masked tail.
 
 use std::arch::x86_64::*;
 
+<<<<<<< HEAD
 use crate::distance::ROWS;
 use crate::distance::x86::common_len;
+=======
+use super::common_len;
+use crate::distance::isa::Avx2;
+use crate::distance::sums::{DOT, L2, LANES, ROWS, Sums};
+>>>>>>> distance
 
-/// # Safety
-/// The CPU has AVX2 and FMA.
-#[target_feature(enable = "avx2,fma")]
-pub(crate) unsafe fn l2(query: &[f32], row: &[f32]) -> f32 {
-    score::<1, true>(query, [row])[0]
-}
+impl Sums<f32, f32> for Avx2 {
+    type Sum = f32;
+    const GROUPS: bool = true;
 
-/// # Safety
-/// The CPU has AVX2 and FMA.
-#[target_feature(enable = "avx2,fma")]
-pub(crate) unsafe fn l2_rows(query: &[f32], rows: [&[f32]; ROWS]) -> [f32; ROWS] {
-    score::<ROWS, true>(query, rows)
-}
+    #[inline(always)]
+    fn one<const OP: u8>(self, query: &[f32], row: &[f32]) -> f32 {
+        // SAFETY: `self` proves that the CPU has AVX2 and FMA.
+        let [sum] = unsafe { sums::<OP, 1>(query, [row]) };
+        sum
+    }
 
-/// # Safety
-/// The CPU has AVX2 and FMA.
-#[target_feature(enable = "avx2,fma")]
-pub(crate) unsafe fn dot(query: &[f32], row: &[f32]) -> f32 {
-    score::<1, false>(query, [row])[0]
-}
+    // Its eight registers of sums leave no room for a second row.
+    #[inline(always)]
+    fn one_with_square(self, query: &[f32], row: &[f32]) -> (f32, f32) {
+        // SAFETY: `self` proves that the CPU has AVX2 and FMA.
+        unsafe { sum_with_square(query, row) }
+    }
 
-/// # Safety
-/// The CPU has AVX2 and FMA.
-#[target_feature(enable = "avx2,fma")]
-pub(crate) unsafe fn dot_rows(query: &[f32], rows: [&[f32]; ROWS]) -> [f32; ROWS] {
-    score::<ROWS, false>(query, rows)
-}
-
-/// # Safety
-/// The CPU has AVX2 and FMA.
-#[target_feature(enable = "avx2,fma")]
-pub(crate) unsafe fn cosine(query: &[f32], row: &[f32]) -> (f32, f32) {
-    score_with_norms(query, [row])[0]
-}
-
-/// # Safety
-/// The CPU has AVX2 and FMA.
-#[target_feature(enable = "avx2,fma")]
-pub(crate) unsafe fn cosine_rows(query: &[f32], rows: [&[f32]; ROWS]) -> [(f32, f32); ROWS] {
-    score_with_norms(query, rows)
+    #[inline(always)]
+    fn rows<const OP: u8>(self, query: &[f32], rows: [&[f32]; ROWS]) -> [f32; ROWS] {
+        let [a, b, c, d] = rows;
+        // SAFETY: `self` proves that the CPU has AVX2 and FMA.
+        let [a, b] = unsafe { sums::<OP, 2>(query, [a, b]) };
+        // SAFETY: `self` proves that the CPU has AVX2 and FMA.
+        let [c, d] = unsafe { sums::<OP, 2>(query, [c, d]) };
+        [a, b, c, d]
+    }
 }
 
 #[inline]
 #[target_feature(enable = "avx2,fma")]
-fn score<const R: usize, const L2: bool>(query: &[f32], rows: [&[f32]; R]) -> [f32; R] {
+fn sums<const OP: u8, const R: usize>(query: &[f32], rows: [&[f32]; R]) -> [f32; R] {
     let len = common_len(query, &rows);
-    let mut acc = [[_mm256_setzero_ps(); 2]; R];
-    let mut i = 0;
-    while i + 16 <= len {
-        for a in 0..2 {
-            // SAFETY: `i + 16 <= len`, and no slice is shorter than `len`.
-            let x = unsafe { load(query, i + 8 * a) };
+    let mut acc = [[_mm256_setzero_ps(); 4]; R];
+    let mut at = 0;
+    while at + LANES <= len {
+        for quarter in 0..4 {
+            // SAFETY: `at + LANES <= len`, and no slice is shorter than `len`.
+            let x = unsafe { load(query, at + 8 * quarter) };
             for r in 0..R {
-                // SAFETY: as above.
-                let y = unsafe { load(rows[r], i + 8 * a) };
-                acc[r][a] = step::<L2>(x, y, acc[r][a]);
+                // SAFETY: `at + LANES <= len`, and no slice is shorter than `len`.
+                let y = unsafe { load(rows[r], at + 8 * quarter) };
+                acc[r][quarter] = step::<OP>(acc[r][quarter], x, y);
             }
         }
-        i += 16;
+        at += LANES;
     }
-    while i < len {
-        // SAFETY: `i < len`, and no slice is shorter than `len`.
-        let x = unsafe { load_up_to(query, i, len) };
-        for r in 0..R {
-            // SAFETY: as above.
-            let y = unsafe { load_up_to(rows[r], i, len) };
-            acc[r][0] = step::<L2>(x, y, acc[r][0]);
+    if at < len {
+        for quarter in 0..4 {
+            // SAFETY: no slice is shorter than `len`.
+            let x = unsafe { load_up_to(query, at + 8 * quarter, len) };
+            for r in 0..R {
+                // SAFETY: no slice is shorter than `len`.
+                let y = unsafe { load_up_to(rows[r], at + 8 * quarter, len) };
+                acc[r][quarter] = step::<OP>(acc[r][quarter], x, y);
+            }
         }
-        i += 8;
     }
     let mut sums = [0.0; R];
     for r in 0..R {
-        sums[r] = reduce(_mm256_add_ps(acc[r][0], acc[r][1]));
+        sums[r] = total(acc[r]);
     }
     sums
 }
 
-/// Dot products of each row with the query and with itself; one accumulator each, for the registers.
+/// Products of the row with the query and with itself.
 #[inline]
 #[target_feature(enable = "avx2,fma")]
-fn score_with_norms<const R: usize>(query: &[f32], rows: [&[f32]; R]) -> [(f32, f32); R] {
-    let len = common_len(query, &rows);
-    let mut dots = [_mm256_setzero_ps(); R];
-    let mut norms = [_mm256_setzero_ps(); R];
-    let mut i = 0;
-    while i < len {
-        // SAFETY: `i < len`, and no slice is shorter than `len`.
-        let x = unsafe { if i + 8 <= len { load(query, i) } else { load_up_to(query, i, len) } };
-        for r in 0..R {
-            // SAFETY: as above.
-            let y = unsafe { if i + 8 <= len { load(rows[r], i) } else { load_up_to(rows[r], i, len) } };
-            dots[r] = _mm256_fmadd_ps(x, y, dots[r]);
-            norms[r] = _mm256_fmadd_ps(y, y, norms[r]);
+fn sum_with_square(query: &[f32], row: &[f32]) -> (f32, f32) {
+    let len = common_len(query, &[row]);
+    let mut products = [_mm256_setzero_ps(); 4];
+    let mut squares = [_mm256_setzero_ps(); 4];
+    let mut at = 0;
+    while at + LANES <= len {
+        for quarter in 0..4 {
+            // SAFETY: `at + LANES <= len`, and no slice is shorter than `len`.
+            let x = unsafe { load(query, at + 8 * quarter) };
+            // SAFETY: `at + LANES <= len`, and no slice is shorter than `len`.
+            let y = unsafe { load(row, at + 8 * quarter) };
+            products[quarter] = step::<DOT>(products[quarter], x, y);
+            squares[quarter] = step::<DOT>(squares[quarter], y, y);
         }
-        i += 8;
+        at += LANES;
     }
-    let mut sums = [(0.0, 0.0); R];
-    for r in 0..R {
-        sums[r] = (reduce(dots[r]), reduce(norms[r]));
+    if at < len {
+        for quarter in 0..4 {
+            // SAFETY: no slice is shorter than `len`.
+            let x = unsafe { load_up_to(query, at + 8 * quarter, len) };
+            // SAFETY: no slice is shorter than `len`.
+            let y = unsafe { load_up_to(row, at + 8 * quarter, len) };
+            products[quarter] = step::<DOT>(products[quarter], x, y);
+            squares[quarter] = step::<DOT>(squares[quarter], y, y);
+        }
     }
-    sums
+    (total(products), total(squares))
 }
 
 /// # Safety
@@ -113,38 +113,44 @@ fn score_with_norms<const R: usize>(query: &[f32], rows: [&[f32]; R]) -> [(f32, 
 #[inline]
 #[target_feature(enable = "avx2")]
 unsafe fn load(values: &[f32], at: usize) -> __m256 {
-    // SAFETY: as the caller promises.
-    unsafe { _mm256_loadu_ps(values.as_ptr().add(at)) }
+    // SAFETY: `at` is within the slice, as the caller promises.
+    let start = unsafe { values.as_ptr().add(at) };
+    // SAFETY: 8 values follow, as the caller promises.
+    unsafe { _mm256_loadu_ps(start) }
 }
 
 /// The 8 values from `at` on, zero from `len` on.
 ///
 /// # Safety
-/// `at < len <= values.len()`.
+/// `len <= values.len()`.
 #[inline]
 #[target_feature(enable = "avx2")]
 unsafe fn load_up_to(values: &[f32], at: usize, len: usize) -> __m256 {
-    let lanes = _mm256_set1_epi32((len - at).min(8) as i32);
+    let lanes = _mm256_set1_epi32(len.saturating_sub(at).min(8) as i32);
     let mask = _mm256_cmpgt_epi32(lanes, _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
-    // SAFETY: the mask admits lanes below `len - at` only; masked-out lanes are not read.
-    unsafe { _mm256_maskload_ps(values.as_ptr().add(at), mask) }
+    // SAFETY: the mask admits lanes before `len` only, which the caller bounds; other lanes are not read.
+    unsafe { _mm256_maskload_ps(values.as_ptr().wrapping_add(at), mask) }
 }
 
 #[inline]
 #[target_feature(enable = "avx2,fma")]
-fn step<const L2: bool>(x: __m256, y: __m256, acc: __m256) -> __m256 {
-    if L2 {
-        let difference = _mm256_sub_ps(x, y);
-        _mm256_fmadd_ps(difference, difference, acc)
-    } else {
-        _mm256_fmadd_ps(x, y, acc)
+fn step<const OP: u8>(sum: __m256, x: __m256, y: __m256) -> __m256 {
+    match OP {
+        L2 => {
+            let difference = _mm256_sub_ps(x, y);
+            _mm256_fmadd_ps(difference, difference, sum)
+        }
+        DOT => _mm256_fmadd_ps(x, y, sum),
+        _ => _mm256_add_ps(sum, _mm256_andnot_ps(_mm256_set1_ps(-0.0), _mm256_sub_ps(x, y))),
     }
 }
 
+/// Upper halves are added to lower ones.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn reduce(sum: __m256) -> f32 {
-    let sum = _mm_add_ps(_mm256_castps256_ps128(sum), _mm256_extractf128_ps::<1>(sum));
-    let sum = _mm_add_ps(sum, _mm_movehl_ps(sum, sum));
-    _mm_cvtss_f32(_mm_add_ss(sum, _mm_movehdup_ps(sum)))
+fn total(acc: [__m256; 4]) -> f32 {
+    let sums = _mm256_add_ps(_mm256_add_ps(acc[0], acc[2]), _mm256_add_ps(acc[1], acc[3]));
+    let sums = _mm_add_ps(_mm256_castps256_ps128(sums), _mm256_extractf128_ps::<1>(sums));
+    let sums = _mm_add_ps(sums, _mm_movehl_ps(sums, sums));
+    _mm_cvtss_f32(_mm_add_ss(sums, _mm_movehdup_ps(sums)))
 }

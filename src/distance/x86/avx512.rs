@@ -1,124 +1,121 @@
-//! AVX-512F: 16 lanes, four accumulators a row, masked tail.
+//! AVX-512F, rows of `f32`: two registers of partial sums a row, masked tail.
 
 use std::arch::x86_64::*;
 
+<<<<<<< HEAD
 use crate::distance::ROWS;
 use crate::distance::x86::common_len;
+=======
+use super::common_len;
+use crate::distance::isa::Avx512;
+use crate::distance::sums::{DOT, L2, LANES, ROWS, Sums};
+>>>>>>> distance
 
-/// # Safety
-/// The CPU has AVX-512F.
-#[target_feature(enable = "avx512f")]
-pub(crate) unsafe fn l2(query: &[f32], row: &[f32]) -> f32 {
-    score::<1, true>(query, [row])[0]
-}
+impl Sums<f32, f32> for Avx512 {
+    type Sum = f32;
+    const GROUPS: bool = true;
 
-/// # Safety
-/// The CPU has AVX-512F.
-#[target_feature(enable = "avx512f")]
-pub(crate) unsafe fn l2_rows(query: &[f32], rows: [&[f32]; ROWS]) -> [f32; ROWS] {
-    score::<ROWS, true>(query, rows)
-}
+    #[inline(always)]
+    fn one<const OP: u8>(self, query: &[f32], row: &[f32]) -> f32 {
+        // SAFETY: `self` proves that the CPU has AVX-512F.
+        let [sum] = unsafe { sums::<OP, 1>(query, [row]) };
+        sum
+    }
 
-/// # Safety
-/// The CPU has AVX-512F.
-#[target_feature(enable = "avx512f")]
-pub(crate) unsafe fn dot(query: &[f32], row: &[f32]) -> f32 {
-    score::<1, false>(query, [row])[0]
-}
+    #[inline(always)]
+    fn one_with_square(self, query: &[f32], row: &[f32]) -> (f32, f32) {
+        // SAFETY: `self` proves that the CPU has AVX-512F.
+        let [sums] = unsafe { sums_with_squares(query, [row]) };
+        sums
+    }
 
-/// # Safety
-/// The CPU has AVX-512F.
-#[target_feature(enable = "avx512f")]
-pub(crate) unsafe fn dot_rows(query: &[f32], rows: [&[f32]; ROWS]) -> [f32; ROWS] {
-    score::<ROWS, false>(query, rows)
-}
+    #[inline(always)]
+    fn rows<const OP: u8>(self, query: &[f32], rows: [&[f32]; ROWS]) -> [f32; ROWS] {
+        // SAFETY: `self` proves that the CPU has AVX-512F.
+        unsafe { sums::<OP, ROWS>(query, rows) }
+    }
 
-/// # Safety
-/// The CPU has AVX-512F.
-#[target_feature(enable = "avx512f")]
-pub(crate) unsafe fn cosine(query: &[f32], row: &[f32]) -> (f32, f32) {
-    score_with_norms(query, [row])[0]
-}
-
-/// # Safety
-/// The CPU has AVX-512F.
-#[target_feature(enable = "avx512f")]
-pub(crate) unsafe fn cosine_rows(query: &[f32], rows: [&[f32]; ROWS]) -> [(f32, f32); ROWS] {
-    score_with_norms(query, rows)
+    #[inline(always)]
+    fn rows_with_squares(self, query: &[f32], rows: [&[f32]; ROWS]) -> [(f32, f32); ROWS] {
+        // SAFETY: `self` proves that the CPU has AVX-512F.
+        unsafe { sums_with_squares(query, rows) }
+    }
 }
 
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn score<const R: usize, const L2: bool>(query: &[f32], rows: [&[f32]; R]) -> [f32; R] {
+fn sums<const OP: u8, const R: usize>(query: &[f32], rows: [&[f32]; R]) -> [f32; R] {
     let len = common_len(query, &rows);
-    let mut acc = [[_mm512_setzero_ps(); 4]; R];
-    let mut i = 0;
-    while i + 64 <= len {
-        for a in 0..4 {
-            // SAFETY: `i + 64 <= len`, and no slice is shorter than `len`.
-            let x = unsafe { load(query, i + 16 * a) };
+    let mut acc = [[_mm512_setzero_ps(); 2]; R];
+    let mut at = 0;
+    while at + LANES <= len {
+        for half in 0..2 {
+            // SAFETY: `at + LANES <= len`, and no slice is shorter than `len`.
+            let x = unsafe { load(query, at + 16 * half) };
             for r in 0..R {
-                // SAFETY: as above.
-                let y = unsafe { load(rows[r], i + 16 * a) };
-                acc[r][a] = step::<L2>(x, y, acc[r][a]);
+                // SAFETY: `at + LANES <= len`, and no slice is shorter than `len`.
+                let y = unsafe { load(rows[r], at + 16 * half) };
+                acc[r][half] = step::<OP>(acc[r][half], x, y);
             }
         }
-        i += 64;
+        at += LANES;
     }
-    while i < len {
-        // SAFETY: `i < len`, and no slice is shorter than `len`.
-        let x = unsafe { load_up_to(query, i, len) };
-        for r in 0..R {
-            // SAFETY: as above.
-            let y = unsafe { load_up_to(rows[r], i, len) };
-            acc[r][0] = step::<L2>(x, y, acc[r][0]);
+    if at < len {
+        for half in 0..2 {
+            let mask = mask(at + 16 * half, len);
+            // SAFETY: the mask ends at `len`, and no slice is shorter than `len`.
+            let x = unsafe { load_masked(query, at + 16 * half, mask) };
+            for r in 0..R {
+                // SAFETY: the mask ends at `len`, and no slice is shorter than `len`.
+                let y = unsafe { load_masked(rows[r], at + 16 * half, mask) };
+                acc[r][half] = step::<OP>(acc[r][half], x, y);
+            }
         }
-        i += 16;
     }
     let mut sums = [0.0; R];
     for r in 0..R {
-        let [a, b, c, d] = acc[r];
-        sums[r] = _mm512_reduce_add_ps(_mm512_add_ps(_mm512_add_ps(a, b), _mm512_add_ps(c, d)));
+        sums[r] = total(acc[r]);
     }
     sums
 }
 
-/// Dot products of each row with the query and with itself; two accumulators each, for the registers.
+/// Products of each row with the query and with itself.
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn score_with_norms<const R: usize>(query: &[f32], rows: [&[f32]; R]) -> [(f32, f32); R] {
+fn sums_with_squares<const R: usize>(query: &[f32], rows: [&[f32]; R]) -> [(f32, f32); R] {
     let len = common_len(query, &rows);
-    let mut dots = [[_mm512_setzero_ps(); 2]; R];
-    let mut norms = [[_mm512_setzero_ps(); 2]; R];
-    let mut i = 0;
-    while i + 32 <= len {
-        for a in 0..2 {
-            // SAFETY: `i + 32 <= len`, and no slice is shorter than `len`.
-            let x = unsafe { load(query, i + 16 * a) };
+    let mut products = [[_mm512_setzero_ps(); 2]; R];
+    let mut squares = [[_mm512_setzero_ps(); 2]; R];
+    let mut at = 0;
+    while at + LANES <= len {
+        for half in 0..2 {
+            // SAFETY: `at + LANES <= len`, and no slice is shorter than `len`.
+            let x = unsafe { load(query, at + 16 * half) };
             for r in 0..R {
-                // SAFETY: as above.
-                let y = unsafe { load(rows[r], i + 16 * a) };
-                dots[r][a] = _mm512_fmadd_ps(x, y, dots[r][a]);
-                norms[r][a] = _mm512_fmadd_ps(y, y, norms[r][a]);
+                // SAFETY: `at + LANES <= len`, and no slice is shorter than `len`.
+                let y = unsafe { load(rows[r], at + 16 * half) };
+                products[r][half] = step::<DOT>(products[r][half], x, y);
+                squares[r][half] = step::<DOT>(squares[r][half], y, y);
             }
         }
-        i += 32;
+        at += LANES;
     }
-    while i < len {
-        // SAFETY: `i < len`, and no slice is shorter than `len`.
-        let x = unsafe { load_up_to(query, i, len) };
-        for r in 0..R {
-            // SAFETY: as above.
-            let y = unsafe { load_up_to(rows[r], i, len) };
-            dots[r][0] = _mm512_fmadd_ps(x, y, dots[r][0]);
-            norms[r][0] = _mm512_fmadd_ps(y, y, norms[r][0]);
+    if at < len {
+        for half in 0..2 {
+            let mask = mask(at + 16 * half, len);
+            // SAFETY: the mask ends at `len`, and no slice is shorter than `len`.
+            let x = unsafe { load_masked(query, at + 16 * half, mask) };
+            for r in 0..R {
+                // SAFETY: the mask ends at `len`, and no slice is shorter than `len`.
+                let y = unsafe { load_masked(rows[r], at + 16 * half, mask) };
+                products[r][half] = step::<DOT>(products[r][half], x, y);
+                squares[r][half] = step::<DOT>(squares[r][half], y, y);
+            }
         }
-        i += 16;
     }
     let mut sums = [(0.0, 0.0); R];
     for r in 0..R {
-        sums[r].0 = _mm512_reduce_add_ps(_mm512_add_ps(dots[r][0], dots[r][1]));
-        sums[r].1 = _mm512_reduce_add_ps(_mm512_add_ps(norms[r][0], norms[r][1]));
+        sums[r] = (total(products[r]), total(squares[r]));
     }
     sums
 }
@@ -128,29 +125,50 @@ fn score_with_norms<const R: usize>(query: &[f32], rows: [&[f32]; R]) -> [(f32, 
 #[inline]
 #[target_feature(enable = "avx512f")]
 unsafe fn load(values: &[f32], at: usize) -> __m512 {
-    // SAFETY: as the caller promises.
-    unsafe { _mm512_loadu_ps(values.as_ptr().add(at)) }
+    // SAFETY: `at` is within the slice, as the caller promises.
+    let start = unsafe { values.as_ptr().add(at) };
+    // SAFETY: 16 values follow, as the caller promises.
+    unsafe { _mm512_loadu_ps(start) }
 }
 
-/// The 16 values from `at` on, zero from `len` on.
+/// Those of the 16 lanes from `at` on that lie before `len`.
+#[inline(always)]
+fn mask(at: usize, len: usize) -> u16 {
+    ((1_u32 << len.saturating_sub(at).min(16)) - 1) as u16
+}
+
+/// The lanes of the mask; the others are zero.
 ///
 /// # Safety
-/// `at < len <= values.len()`.
+/// `at + i < values.len()` for each bit `i` of the mask.
 #[inline]
 #[target_feature(enable = "avx512f")]
-unsafe fn load_up_to(values: &[f32], at: usize, len: usize) -> __m512 {
-    let mask = u16::MAX >> 16_usize.saturating_sub(len - at);
-    // SAFETY: the mask admits lanes below `len - at` only; masked-out lanes are not read.
-    unsafe { _mm512_maskz_loadu_ps(mask, values.as_ptr().add(at)) }
+unsafe fn load_masked(values: &[f32], at: usize, mask: u16) -> __m512 {
+    // SAFETY: lanes within the mask are within the slice, as the caller promises, and others are not read.
+    unsafe { _mm512_maskz_loadu_ps(mask, values.as_ptr().wrapping_add(at)) }
 }
 
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn step<const L2: bool>(x: __m512, y: __m512, acc: __m512) -> __m512 {
-    if L2 {
-        let difference = _mm512_sub_ps(x, y);
-        _mm512_fmadd_ps(difference, difference, acc)
-    } else {
-        _mm512_fmadd_ps(x, y, acc)
+fn step<const OP: u8>(sum: __m512, x: __m512, y: __m512) -> __m512 {
+    match OP {
+        L2 => {
+            let difference = _mm512_sub_ps(x, y);
+            _mm512_fmadd_ps(difference, difference, sum)
+        }
+        DOT => _mm512_fmadd_ps(x, y, sum),
+        _ => _mm512_add_ps(sum, _mm512_abs_ps(_mm512_sub_ps(x, y))),
     }
+}
+
+/// Upper halves are added to lower ones.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn total(acc: [__m512; 2]) -> f32 {
+    let sums = _mm512_add_ps(acc[0], acc[1]);
+    let upper = _mm256_castpd_ps(_mm512_extractf64x4_pd::<1>(_mm512_castps_pd(sums)));
+    let sums = _mm256_add_ps(_mm512_castps512_ps256(sums), upper);
+    let sums = _mm_add_ps(_mm256_castps256_ps128(sums), _mm256_extractf128_ps::<1>(sums));
+    let sums = _mm_add_ps(sums, _mm_movehl_ps(sums, sums));
+    _mm_cvtss_f32(_mm_add_ss(sums, _mm_movehdup_ps(sums)))
 }
