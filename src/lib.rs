@@ -3,7 +3,6 @@
 // In reading order: each uses what stands above it.
 mod distance;
 mod error;
-mod flat;
 mod format;
 mod graph;
 mod index;
@@ -16,11 +15,17 @@ mod vectors;
 
 pub use distance::{DistanceType, PreparedQuery};
 pub use error::{Error, Result};
-pub use flat::FlatIndex;
+pub use format::LanceBatches;
 pub use graph::{BuildParams, GraphHealth, HnswGraph, LevelStats, LongList, PruneStrategy, Selection};
-pub use index::{HnswIndex, IndexStats, ResidentBytes, SearchCursor};
+#[doc(hidden)]
+pub use index::CompactionStep;
+pub use index::{
+    BatchHits, Compaction, Cursor, GraphView, Index, IndexBuilder, IndexStats, Reader, ResidentBytes, Row,
+};
 pub use metadata::Metadata;
+pub use persist::{Loaded, SaveOptions};
 pub use search::{Hit, Hits, IndexVersion, RowMask, SearchParams, SearchPlan, SearchStats};
 pub use vectors::{
-    ArrowFixedSizeListVectorStore, ElementType, RowIds, SkippedRows, VectorSource, VectorStoreSnapshot,
+    Appended, ArrowFixedSizeListVectorStore, ElementType, RowIds, SkippedRows, VectorSource,
+    VectorStoreSnapshot,
 };

@@ -25,9 +25,10 @@ use std::sync::{LazyLock, OnceLock};
 use rayon::prelude::*;
 
 use crate::distance::DistanceType;
+use crate::index::generation::View;
 use crate::search::scan::{GROUP, Sieve, Sieves};
 use crate::util::chunked::Chunked;
-use crate::vectors::VectorSource;
+use crate::vectors::{ElementType, VectorSource};
 
 /// Rows of a block.
 const LANES: usize = GROUP;
@@ -59,7 +60,7 @@ struct Block {
 }
 
 /// The first rows of a source, by columns.
-pub(super) struct Columns {
+pub(crate) struct Columns {
     dim: usize,
     distance_type: DistanceType,
     /// Mean and variance of each element.
@@ -70,10 +71,13 @@ pub(super) struct Columns {
 }
 
 impl Columns {
-    /// Whether rows under a metric can be laid out.
-    pub fn are_for(distance_type: DistanceType, dim: usize) -> bool {
-        let known = matches!(distance_type, DistanceType::L2 | DistanceType::Cosine | DistanceType::Dot);
-        known && dim <= MAX_DIM
+    /// Whether these rows can be laid out: a block of them at least, of elements and under a metric that this is for.
+    pub fn are_for(rows: &View<'_>) -> bool {
+        let metrics = [DistanceType::L2, DistanceType::Cosine, DistanceType::Dot];
+        rows.len() >= LANES
+            && rows.element_type() == ElementType::Float32
+            && metrics.contains(&rows.distance_type())
+            && rows.dim() <= MAX_DIM
     }
 
     /// No rows yet. `source` is a sample of what will come.
@@ -181,7 +185,7 @@ fn scale(distance_type: DistanceType, square: f64) -> f64 {
 }
 
 /// One query on its way through the columns.
-pub(super) struct ColumnSieve<'a> {
+pub(crate) struct ColumnSieve<'a> {
     columns: &'a Columns,
     /// With norm 1 under cosine.
     query: Vec<f32>,
