@@ -5,11 +5,17 @@ use std::path::PathBuf;
 
 use arrow_schema::ArrowError;
 
+use crate::distance::DistanceType;
+use crate::search::IndexVersion;
+use crate::vectors::ElementType;
+
 /// Result with Pennon's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Everything that can go wrong. A call that returns an error has changed nothing, but for one: after a
-/// [save](crate::HnswIndex::save) whose last step failed, the sync of the directory, either index may load.
+/// Everything that can go wrong. A call that returns an error has changed nothing, with one exception: after a
+/// [save](crate::Index::save) whose last step failed, the sync of the directory, the old or the new index may load.
+///
+/// A message does not repeat that of its [`source`](std::error::Error::source).
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -53,11 +59,22 @@ pub enum Error {
     #[error("distance type {distance_type} needs {requirement} elements, got {actual}")]
     UnsupportedElement {
         /// The distance type.
-        distance_type: String,
+        distance_type: DistanceType,
         /// The elements it is for.
         requirement: &'static str,
         /// The elements given.
-        actual: String,
+        actual: ElementType,
+    },
+
+    /// Two rows of an array of lists have different lengths.
+    #[error("row {row} has {actual} elements, the rows before it have {expected}")]
+    RaggedList {
+        /// Position of the row in its array.
+        row: usize,
+        /// Elements of the rows before it.
+        expected: usize,
+        /// Elements of the row.
+        actual: usize,
     },
 
     /// Lance has nothing that an export could become.
@@ -119,6 +136,35 @@ pub enum Error {
         actual: usize,
     },
 
+    /// A mask by vector id was made for another generation than the one that is searched, or for none.
+    #[error("a mask made for the vector ids of {} cannot be used with those of {}", owner(*.mask), owner(*.searched))]
+    StaleMask {
+        /// The generation of the mask; `None` if it was not made by a [`Reader`](crate::Reader).
+        mask: Option<u64>,
+        /// The generation that is searched; `None` for a graph that is searched without an index.
+        searched: Option<u64>,
+    },
+
+    /// A version is of another generation or another index, or does not exist yet.
+    #[error("the index has no version of {version}: it is at {current}")]
+    StaleVersion {
+        /// The version asked for.
+        version: IndexVersion,
+        /// The current version of the index.
+        current: IndexVersion,
+    },
+
+    /// Something that goes by vector ids belongs to another generation.
+    #[error("{what} belongs to generation {actual}, not to generation {expected}")]
+    StaleIds {
+        /// What goes by vector ids.
+        what: &'static str,
+        /// The generation that is needed.
+        expected: u64,
+        /// The generation given.
+        actual: u64,
+    },
+
     /// No distance can be in the range.
     #[error("a distance range must not be inverted or NaN, got {lower}..{upper}")]
     InvalidDistanceRange {
@@ -129,7 +175,7 @@ pub enum Error {
     },
 
     /// One of many queries cannot be searched for.
-    #[error("query {row}: {source}")]
+    #[error("query {row} cannot be searched for")]
     InvalidQuery {
         /// Position of the query in its array.
         row: usize,
@@ -221,7 +267,7 @@ pub enum Error {
     },
 
     /// A file or a directory cannot be read or written.
-    #[error("{}: {source}", .path.display())]
+    #[error("{} cannot be read or written", .path.display())]
     Io {
         /// The file or the directory.
         path: PathBuf,
@@ -263,4 +309,9 @@ pub enum Error {
         /// Lance's own message.
         problem: String,
     },
+}
+
+/// Whose vector ids they are.
+fn owner(generation: Option<u64>) -> String {
+    generation.map_or("a source without an index".to_string(), |number| format!("generation {number}"))
 }

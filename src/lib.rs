@@ -1,28 +1,34 @@
 #![doc = include_str!("../README.md")]
 
 // In reading order: each uses what stands above it.
-mod distance;
 mod error;
-mod flat;
-mod format;
+mod util;
+mod distance;
+mod vectors;
+mod codes;
+mod search;
 mod graph;
+mod format;
 mod index;
-pub mod lance;
 mod metadata;
 mod persist;
-mod search;
-mod util;
-mod vectors;
-#[allow(dead_code, reason = "some is used by one feature only")]
-mod codes;
+pub mod lance;
 
 pub use distance::{DistanceType, PreparedQuery};
 pub use error::{Error, Result};
-pub use flat::FlatIndex;
-pub use graph::{BuildParams, Coding, GraphHealth, HnswGraph, LevelStats, LongList, PruneStrategy, Selection};
-pub use index::{HnswIndex, IndexStats, ResidentBytes, SearchCursor};
+pub use format::LanceBatches;
+pub use graph::{
+    BuildParams, Coding, GraphHealth, HnswGraph, LevelStats, LongList, PruneStrategy, Selection,
+};
+#[doc(hidden)]
+pub use index::CompactionStep;
+pub use index::{
+    BatchHits, Compaction, Cursor, GraphView, Index, IndexBuilder, IndexStats, Reader, ResidentBytes, Row,
+};
 pub use metadata::Metadata;
+pub use persist::{Loaded, SaveOptions};
 pub use search::{Hit, Hits, IndexVersion, RowMask, SearchParams, SearchPlan, SearchStats};
 pub use vectors::{
-    ArrowFixedSizeListVectorStore, ElementType, RowIds, SkippedRows, VectorSource, VectorStoreSnapshot,
+    Appended, ArrowFixedSizeListVectorStore, ElementType, RowIds, SkippedRows, VectorSource,
+    VectorStoreSnapshot,
 };

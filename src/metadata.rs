@@ -1,17 +1,17 @@
 //! Columns beside the vectors, by vector id, so that conditions on them become masks.
 
+use std::fmt;
 use std::ops::Range;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use arrow_array::{Array, BooleanArray, FixedSizeListArray, RecordBatch};
-use arrow_buffer::{BooleanBuffer, BooleanBufferBuilder};
+use arrow_array::{BooleanArray, RecordBatch};
+use arrow_buffer::BooleanBufferBuilder;
 use arrow_schema::{ArrowError, DataType};
 
-use crate::distance::DistanceType;
 use crate::error::{Error, Result};
+use crate::index::{Compaction, Reader};
 use crate::search::mask::{RowMask, bits_of};
-use crate::search::version::IndexVersion;
-use crate::vectors::usable_rows;
+use crate::vectors::Appended;
 
 /// The other columns of the record batches whose vectors are in an index, to search only among rows that meet a
 /// condition.
@@ -25,32 +25,34 @@ use crate::vectors::usable_rows;
 /// # use arrow_array::cast::AsArray;
 /// # use arrow_array::types::{Float32Type, Int32Type};
 /// # use arrow_array::{ArrayRef, BooleanArray, FixedSizeListArray, Int32Array, RecordBatch};
-/// # use pennon::{BuildParams, DistanceType, HnswIndex, Metadata, SearchParams};
+/// # use pennon::{BuildParams, DistanceType, Index, Metadata, SearchParams};
 /// # fn main() -> pennon::Result<()> {
 /// # let points = (0..100_i16).map(|x| Some([Some(f32::from(x)), Some(1.0)]));
 /// # let vectors = FixedSizeListArray::from_iter_primitive::<Float32Type, _, _>(points, 2);
 /// # let years: ArrayRef = Arc::new(Int32Array::from_iter_values((0..100).map(|x| 2000 + x % 10)));
 /// # let batch = RecordBatch::try_from_iter([("year", years)])?;
-/// let index = HnswIndex::try_new(2, DistanceType::L2, BuildParams::default())?;
-/// let metadata = Metadata::new(DistanceType::L2);
-/// let ids = index.append(&vectors, 0)?;
-/// metadata.append(ids, &batch, &vectors)?; // the same rows
+/// let index = Index::hnsw(2, DistanceType::L2, BuildParams::default())?;
+/// let metadata = Metadata::new(&index.reader());
+/// let appended = index.append(&vectors, 0)?;
+/// metadata.append(&appended, &batch)?;
 ///
-/// let version = index.version();
-/// let mask = metadata.mask(version, |batch| {
+/// let reader = index.reader();
+/// let mask = metadata.mask(&reader, |batch| {
 ///     // With arrow-ord: gt_eq(&batch["year"], &Int32Array::new_scalar(2008))
 ///     Ok(BooleanArray::from_unary(batch["year"].as_primitive::<Int32Type>(), |year| year >= 2008))
 /// })?;
-/// let hits = index.search(&[40.1, 1.0], SearchParams::top(3).version(version).mask(mask))?;
-/// assert_eq!(hits.iter().map(|hit| hit.row_id).collect::<Vec<_>>(), [39, 38, 48]);
+/// let hits = reader.search(&[40.1, 1.0], &SearchParams::new(3).mask(mask))?;
+/// assert_eq!(hits.row_ids().collect::<Vec<_>>(), [39, 38, 48]);
 /// # Ok(())
 /// # }
 /// ```
 ///
-/// Rows are kept by vector id: an updated row has the columns of its own batch in every version. Ids change when an
-/// index is compacted, and the columns must follow: [`compacted`](Self::compacted).
+/// Rows are kept by vector id, and so belong to one generation of the index: an updated row has the columns of its own
+/// batch in every version. A compaction gives out ids anew, and the columns must follow:
+/// [`compacted`](Self::compacted).
 pub struct Metadata {
-    distance_type: DistanceType,
+    /// The number of the generation whose vector ids these are.
+    generation: u64,
     /// By vector id.
     parts: RwLock<Vec<Arc<Part>>>,
 }
@@ -64,34 +66,37 @@ struct Part {
     runs: Vec<(u32, u32)>,
 }
 
+impl fmt::Debug for Metadata {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Metadata").field("generation", &self.generation).field("len", &self.len()).finish()
+    }
+}
+
 impl Metadata {
-    /// No columns yet, for an index of that metric: it decides which rows of a batch get no id.
-    pub fn new(distance_type: DistanceType) -> Self {
-        Self { distance_type, parts: RwLock::new(Vec::new()) }
+    /// No columns yet, for the vector ids of a reader's generation.
+    pub fn new(reader: &Reader) -> Self {
+        Self::of(reader.version().generation())
     }
 
-    /// Keeps a batch: row `i` of it belongs to row `i` of `vectors`, which an index was given, and whose usable rows
-    /// got `ids`. Batches may come in any order. The column of vectors itself need not be in the batch.
+    fn of(generation: u64) -> Self {
+        Self { generation, parts: RwLock::new(Vec::new()) }
+    }
+
+    /// Keeps a batch: row `i` of it belongs to row `i` of the vectors that were appended. Batches may come in any
+    /// order. The column of vectors itself need not be in the batch.
     ///
     /// # Errors
-    /// [`Error::InvalidBatch`] if
-    /// - the batch does not have one row for each of `vectors`,
-    /// - `vectors` does not have one usable row for each of `ids`,
-    /// - its columns have other names or types than those of the batches before,
-    /// - some of the ids have columns already.
-    pub fn append(&self, ids: Range<u32>, batch: &RecordBatch, vectors: &FixedSizeListArray) -> Result<()> {
-        let rows = batch.num_rows();
-        if rows != vectors.len() {
-            return invalid(format!("{rows} rows for {} vectors", vectors.len()));
+    /// - [`Error::StaleIds`] if the vector ids are of another generation,
+    /// - [`Error::InvalidBatch`] if the batch does not have one row for each that was appended, if its columns have
+    ///   other names or types than those of the batches before, or if some of the ids have columns already.
+    pub fn append(&self, appended: &Appended, batch: &RecordBatch) -> Result<()> {
+        self.check("the batch that was appended", appended.generation())?;
+        let (rows, vectors) = (batch.num_rows(), appended.rows());
+        if rows != vectors {
+            return invalid(format!("{rows} rows for {vectors} vectors"));
         }
-        let runs = match ids.len() {
-            len if len == rows => vec![(0, len as u32)],
-            _ => usable_rows(vectors, self.distance_type)?,
-        };
-        let usable: usize = runs.iter().map(|run| run.1 as usize).sum();
-        if usable != ids.len() {
-            return invalid(format!("{usable} usable vectors for {} vector ids", ids.len()));
-        }
+        let ids = appended.ids();
+        let runs = appended.runs().map(|run| (run.start as u32, run.len() as u32)).collect();
         if ids.is_empty() {
             return Ok(());
         }
@@ -122,20 +127,19 @@ impl Metadata {
         self.parts().is_empty()
     }
 
-    /// The rows that meet a condition, for a search of that version (with [`SearchParams::version`], if the index may
-    /// change meanwhile). `test` is called with each batch, and gives one value for each of its rows, usable or not;
-    /// null counts as false, and so does a vector id without columns.
+    /// The rows of a reader that meet a condition, as a mask for it. `test` is called with each batch, and gives one
+    /// value for each of its rows, usable or not; null counts as false, and so does a vector id without columns.
     ///
     /// # Errors
-    /// What `test` returns, and [`Error::InvalidBatch`] if it gives more or fewer values than the batch has rows.
-    ///
-    /// [`SearchParams::version`]: crate::SearchParams::version
+    /// What `test` returns, [`Error::InvalidBatch`] if it gives more or fewer values than the batch has rows, and
+    /// [`Error::StaleIds`] if the reader is of another generation.
     pub fn mask(
         &self,
-        version: IndexVersion,
+        reader: &Reader,
         mut test: impl FnMut(&RecordBatch) -> Result<BooleanArray, ArrowError>,
     ) -> Result<RowMask> {
-        let len = version.vectors();
+        self.check("the reader", reader.version().generation())?;
+        let len = reader.version().vectors();
         let mut bits = BooleanBufferBuilder::new(len);
         for part in self.parts() {
             let start = part.ids.start as usize;
@@ -155,19 +159,27 @@ impl Metadata {
             }
         }
         bits.append_n(len - bits.len(), false);
-        Ok(RowMask::Ids(bits.finish()))
+        reader.mask(bits.finish())
     }
 
-    /// The columns for a compacted index, whose ids are given out anew to the live rows of this one. `live` is
-    /// [`HnswIndex::live_ids`](crate::HnswIndex::live_ids) of the version that was compacted: nothing may be written
-    /// from before it is asked for until the compaction is done.
-    pub fn compacted(&self, live: &BooleanBuffer) -> Self {
+    /// The columns of the rows that a compaction kept, by the vector ids of the newer generation.
+    ///
+    /// # Errors
+    /// [`Error::StaleIds`] if another generation was compacted.
+    pub fn compacted(&self, compaction: &Compaction) -> Result<Self> {
+        self.check("the compaction", compaction.from.generation())?;
+        let mut live = BooleanBufferBuilder::new(compaction.from.vectors());
+        for &id in compaction.old_ids() {
+            live.append_n((id as usize).saturating_sub(live.len()), false);
+            live.append(true);
+        }
+        let live = live.finish();
         let range = |ids: Range<usize>| {
             let end = ids.end.min(live.len());
             let start = ids.start.min(end);
             live.slice(start, end - start)
         };
-        let compacted = Self::new(self.distance_type);
+        let compacted = Self::of(compaction.to.generation());
         let mut kept = Vec::new();
         let (mut seen, mut next) = (0, 0);
         for part in self.parts() {
@@ -188,7 +200,12 @@ impl Metadata {
             (seen, next) = (id, next + rows);
         }
         *compacted.parts.write().unwrap_or_else(PoisonError::into_inner) = kept;
-        compacted
+        Ok(compacted)
+    }
+
+    fn check(&self, what: &'static str, actual: u64) -> Result<()> {
+        let expected = self.generation;
+        if actual == expected { Ok(()) } else { Err(Error::StaleIds { what, expected, actual }) }
     }
 
     /// The batches of now. What is called meanwhile may append others.

@@ -13,9 +13,9 @@ use std::panic::resume_unwind;
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::{slice, thread};
 
+use crate::util::atomics::{AtomicU32, AtomicU64, Ordering};
 use crate::util::chunked::{CHUNKS, Directory, empty_directory, locate};
 use crate::util::prefetch::prefetch;
-use crate::util::atomics::{AtomicU32, AtomicU64, Ordering};
 
 /// Bytes of a cache line.
 const LINE: usize = 64;

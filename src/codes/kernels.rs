@@ -4,13 +4,13 @@
 //! fit an `i64`.
 
 use super::arena::View;
-use super::isa::Kernel;
-#[cfg(target_arch = "x86_64")]
-use super::isa::{Avx2, Avx512};
 use super::query::{CodeQuery, Integers, Words};
 use super::record::Header;
 #[cfg(target_arch = "x86_64")]
 use super::x86;
+use crate::distance::isa::Kernel;
+#[cfg(target_arch = "x86_64")]
+use crate::distance::isa::{Avx2, Avx512};
 
 /// Rows that are scored at a time.
 const ROWS: usize = 4;
@@ -134,9 +134,9 @@ impl<F: Fn(Header, i64) -> f32> Kernel for Score<'_, F> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::isa::Isa;
     use super::super::record::HEADER;
     use super::*;
+    use crate::distance::isa::Isa;
 
     /// All forms of the dot products of one call.
     struct All<'a, const N: usize>(&'a Integers, [&'a [u8]; N]);

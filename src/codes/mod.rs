@@ -16,7 +16,6 @@
 mod arena;
 mod bound;
 mod estimate;
-mod isa;
 mod kernels;
 mod query;
 mod record;
@@ -30,9 +29,9 @@ use std::fmt;
 use std::ops::Range;
 
 use crate::distance::DistanceType;
+use crate::distance::isa::Isa;
 use arena::Arena;
 use bound::Limits;
-use isa::Isa;
 use kernels::Score;
 pub(crate) use query::CodeQuery;
 use record::Header;

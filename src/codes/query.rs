@@ -4,9 +4,9 @@
 //! query of whole numbers within 2^14 of each other is coded as it is.
 
 use super::estimate::variance;
-use super::isa::Isa;
 use super::record::{Extent, HEADER, SHIFT, squared_length};
 use super::{Metric, Shape};
+use crate::distance::isa::Isa;
 
 /// The largest integer.
 const INTEGERS: f64 = ((1 << 14) - 1) as f64;

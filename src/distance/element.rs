@@ -2,9 +2,6 @@
 
 use half::f16;
 
-<<<<<<< HEAD
-use crate::distance::{DistanceType, PreparedQuery};
-=======
 use super::bytes::IntegerQuery;
 #[cfg(target_arch = "x86_64")]
 use super::isa::{Avx2, Avx512};
@@ -12,7 +9,6 @@ use super::score::scored;
 #[cfg(target_arch = "x86_64")]
 use super::sums::Loops;
 use super::{DistanceType, PreparedQuery};
->>>>>>> distance
 
 /// An element of a stored vector.
 pub(crate) trait Element: Copy + Send + Sync + 'static {
@@ -73,178 +69,11 @@ elements! {
     };
 }
 
-<<<<<<< HEAD
-/// Independent sums of the loop over long rows: four registers of AVX-512.
-const WIDE: usize = 64;
-/// And of that over what is left: one register.
-const NARROW: usize = 16;
-
-/// `step` over all pairs, in many sums.
-#[inline(always)]
-fn fold<T: Element>(query: &[f32], row: &[T], step: impl Fn(f32, f32, f32) -> f32) -> f32 {
-    let len = query.len().min(row.len());
-    let (queries, query) = query[..len].as_chunks::<WIDE>();
-    let (rows, row) = row[..len].as_chunks::<WIDE>();
-    let mut sums = [0.0_f32; WIDE];
-    for (query, row) in queries.iter().zip(rows) {
-        add(&mut sums, query, row, &step);
-    }
-    let mut sums: [f32; NARROW] =
-        array::from_fn(|i| (sums[i] + sums[i + 16]) + (sums[i + 32] + sums[i + 48]));
-    let (queries, query) = query.as_chunks::<NARROW>();
-    let (rows, row) = row.as_chunks::<NARROW>();
-    for (query, row) in queries.iter().zip(rows) {
-        add(&mut sums, query, row, &step);
-    }
-    let sums: [f32; 8] = array::from_fn(|i| sums[i] + sums[i + 8]);
-    let mut sums: [f32; 4] = array::from_fn(|i| sums[i] + sums[i + 4]);
-    let (queries, query) = query.as_chunks::<4>();
-    let (rows, row) = row.as_chunks::<4>();
-    for (query, row) in queries.iter().zip(rows) {
-        add(&mut sums, query, row, &step);
-    }
-    let sum = (sums[0] + sums[2]) + (sums[1] + sums[3]);
-    query.iter().zip(row).fold(sum, |sum, (&x, &y)| step(sum, x, y.widen()))
-}
-
-#[inline(always)]
-fn add<T: Element, const N: usize>(
-    sums: &mut [f32; N],
-    query: &[f32; N],
-    row: &[T; N],
-    step: impl Fn(f32, f32, f32) -> f32,
-) {
-    for i in 0..N {
-        sums[i] = step(sums[i], query[i], row[i].widen());
-    }
-}
-
-#[inline(always)]
-fn add_product<const FMA: bool>(sum: f32, x: f32, y: f32) -> f32 {
-    if FMA { x.mul_add(y, sum) } else { sum + x * y }
-}
-
-#[inline(always)]
-fn l2<T: Element, const FMA: bool>(query: &[f32], row: &[T]) -> f32 {
-    fold(query, row, |sum, x, y| add_product::<FMA>(sum, x - y, x - y))
-}
-
-#[inline(always)]
-fn dot<T: Element, const FMA: bool>(query: &[f32], row: &[T]) -> f32 {
-    fold(query, row, add_product::<FMA>)
-}
-
-#[inline(always)]
-fn cosine<T: Element, const FMA: bool>(query: &[f32], row: &[T]) -> (f32, f32) {
-    (dot::<T, FMA>(query, row), fold(query, row, |sum, _, y| add_product::<FMA>(sum, y, y)))
-}
-
-#[inline(always)]
-fn l1<T: Element>(query: &[f32], row: &[T]) -> f32 {
-    fold(query, row, |sum, x, y| sum + (x - y).abs())
-}
-
-/// Bits that differ; elements are bytes.
-#[inline(always)]
-fn hamming<T: Element>(query: &[f32], row: &[T]) -> f32 {
-    let pairs = query.iter().zip(row);
-    pairs.map(|(&x, &y)| (x as u8 ^ y.widen() as u8).count_ones()).sum::<u32>() as f32
-}
-
-/// The kernels compiled for some features.
-macro_rules! compiled {
-    ($name:ident, $fma:literal $(, $features:literal)?) => {
-        // With features, a function may be called only where the CPU has them.
-        #[allow(unsafe_code)]
-        fn $name<T: Element>() -> Kernels<T> {
-            $(#[target_feature(enable = $features)])?
-            unsafe fn l2<T: Element>(query: &[f32], row: &[T]) -> f32 {
-                crate::distance::element::l2::<T, $fma>(query, row)
-            }
-            $(#[target_feature(enable = $features)])?
-            unsafe fn dot<T: Element>(query: &[f32], row: &[T]) -> f32 {
-                crate::distance::element::dot::<T, $fma>(query, row)
-            }
-            $(#[target_feature(enable = $features)])?
-            unsafe fn cosine<T: Element>(query: &[f32], row: &[T]) -> (f32, f32) {
-                crate::distance::element::cosine::<T, $fma>(query, row)
-            }
-            $(#[target_feature(enable = $features)])?
-            unsafe fn l1<T: Element>(query: &[f32], row: &[T]) -> f32 {
-                crate::distance::element::l1(query, row)
-            }
-            $(#[target_feature(enable = $features)])?
-            unsafe fn hamming<T: Element>(query: &[f32], row: &[T]) -> f32 {
-                crate::distance::element::hamming(query, row)
-            }
-            Kernels { l2, dot, cosine, l1, hamming }
-        }
-    };
-}
-
-compiled!(portable, false);
-#[cfg(target_arch = "x86_64")]
-compiled!(avx2, true, "avx2,fma");
-#[cfg(target_arch = "x86_64")]
-compiled!(avx512, true, "avx512f,avx512bw,avx512vl,avx2,fma");
-
-pub(super) fn detect<T: Element>() -> Kernels<T> {
-    #[cfg(target_arch = "x86_64")]
-    {
-        let has_avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
-        let has_avx512 = is_x86_feature_detected!("avx512f")
-            && is_x86_feature_detected!("avx512bw")
-            && is_x86_feature_detected!("avx512vl");
-        if has_avx2 && has_avx512 {
-            return avx512();
-        }
-        if has_avx2 {
-            return avx2();
-        }
-    }
-    portable()
-}
-
-// Going through function pointers saves asking for CPU features on every call.
-#[allow(unsafe_code)]
-impl<T: Element> Kernels<T> {
-    #[inline(always)]
-    pub fn l2(&self, query: &[f32], row: &[T]) -> f32 {
-        // SAFETY: `detect` is the only maker of kernels in use, after it saw the features that they need.
-        unsafe { (self.l2)(query, row) }
-    }
-
-    #[inline(always)]
-    pub fn dot(&self, query: &[f32], row: &[T]) -> f32 {
-        // SAFETY: as above.
-        unsafe { (self.dot)(query, row) }
-    }
-
-    /// Dot products of the row with the query and with itself.
-    #[inline(always)]
-    pub fn cosine(&self, query: &[f32], row: &[T]) -> (f32, f32) {
-        // SAFETY: as above.
-        unsafe { (self.cosine)(query, row) }
-    }
-
-    #[inline(always)]
-    pub fn l1(&self, query: &[f32], row: &[T]) -> f32 {
-        // SAFETY: as above.
-        unsafe { (self.l1)(query, row) }
-    }
-
-    #[inline(always)]
-    pub fn hamming(&self, query: &[f32], row: &[T]) -> f32 {
-        // SAFETY: as above.
-        unsafe { (self.hamming)(query, row) }
-    }
-=======
 scored! {
     f32, f32 => Avx2, Avx512;
     f64, f32 => Loops, Loops;
     [u8; 2], f32 => Loops, Loops;
     f16, f32 => Loops, Loops;
->>>>>>> distance
 }
 
 #[cfg(test)]

@@ -20,6 +20,7 @@ pub use crate::search::{DISTANCE_COLUMN, ROW_ID_COLUMN};
 
 use std::sync::Arc;
 
+use arrow_array::RecordBatch;
 use arrow_schema::{DataType, Field, FieldRef};
 use serde::{Deserialize, Serialize};
 
@@ -29,6 +30,8 @@ pub const HNSW_METADATA_KEY: &str = "lance:hnsw";
 pub const VECTOR_ID_COLUMN: &str = "__vector_id";
 /// Column of neighbor ids in the graph batch.
 pub const NEIGHBORS_COLUMN: &str = "__neighbors";
+/// Column of the position of a query in its array, where several are answered.
+pub const QUERY_INDEX_COLUMN: &str = "query_index";
 /// Column of vectors in the storage batch.
 pub const FLAT_COLUMN: &str = "flat";
 /// Schema metadata key of the metric in the storage batch.
@@ -60,6 +63,22 @@ pub struct LanceHnswParams {
     /// How far ahead Lance's search prefetches.
     #[serde(default)]
     pub prefetch_distance: Option<usize>,
+}
+
+/// An index as Lance's batches, of the same rows: row `r` of the vectors is node `r` of the graph.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LanceBatches {
+    /// The `lance:hnsw` batch; none for an index without a graph.
+    pub graph: Option<RecordBatch>,
+    /// Lance's flat storage batch: `_rowid` and `flat`.
+    pub vectors: RecordBatch,
+}
+
+impl LanceBatches {
+    /// Batches that Lance wrote.
+    pub fn new(graph: Option<RecordBatch>, vectors: RecordBatch) -> Self {
+        Self { graph, vectors }
+    }
 }
 
 /// The item field of Lance's lists.

@@ -149,9 +149,21 @@ impl HnswGraph {
         &self.params
     }
 
-    /// Says whose vectors these are, for a graph of which nothing else says it.
-    pub(crate) fn set_metric(&self, distance_type: DistanceType, dim: usize) {
-        let _ = self.metric.set((distance_type, dim));
+    /// Says whose vectors these are, for a graph of which nothing else says it, and codes those of its nodes.
+    pub(crate) fn code<S: VectorSource + ?Sized>(&self, source: &S) {
+        let _ = self.metric.set((source.distance_type(), source.dim()));
+        self.code_up_to(self.watermarks.load().ready, source);
+    }
+
+    /// Codes the vectors of the nodes below `end` that are not coded yet, if there are to be codes.
+    fn code_up_to<S: VectorSource + ?Sized>(&self, end: u32, source: &S) -> Option<&Codes> {
+        let new = || {
+            let wanted = self.params.codes != Coding::Off && source.has_plain_metric();
+            wanted.then(|| Codes::new(source.dim(), source.distance_type()))?
+        };
+        let codes = self.codes.get_or_init(new).as_ref()?;
+        codes.extend(end, |id| source.widened(id));
+        Some(codes)
     }
 
     /// The metric of all edges, once something was inserted: a `lance:hnsw` batch does not say.

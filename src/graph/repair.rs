@@ -23,6 +23,8 @@ const CANDIDATES: usize = 4;
 const EXPANSIONS: usize = 128;
 /// Dead nodes for each live one, in multiples of the average, that make a hole.
 const HOLE: f64 = 1.6;
+/// Lists that are copied before an insert may come in between.
+const AT_A_TIME: usize = 4096;
 
 /// Level-0 lists on their way into a graph.
 struct Compacted(Vec<Vec<(u32, f32)>>);
@@ -46,16 +48,26 @@ impl Lists for Compacted {
     }
 }
 
+/// What is repaired: the lists of a level among the nodes below `end`, of which this part is dead.
+#[derive(Clone, Copy)]
+struct Repair {
+    level: usize,
+    end: u32,
+    dead_share: f64,
+}
+
 impl HnswGraph {
-    /// The graph of the `live` nodes, different ids below `len()`, renumbered in their order. `source` is that
-    /// of this graph, `kept` has the live vectors alone. Inserts wait meanwhile.
+    /// The graph of the `live` nodes, different ids below `source.len()`, renumbered in their order. `source` is that
+    /// of this graph, as of some time, `kept` has the live vectors alone.
+    ///
+    /// Inserts wait only while some lists are copied, and go on in between: the nodes that they add, and the edges to
+    /// these, are left out.
     pub(crate) fn compacted<S, K>(&self, live: &[u32], source: &S, kept: &K) -> Result<Self>
     where
         S: VectorSource + ?Sized,
         K: VectorSource + ?Sized,
     {
-        let writer = self.lock_writer();
-        let end = self.watermarks.visible();
+        let end = u32::try_from(source.len()).unwrap_or(u32::MAX).min(self.watermarks.visible());
         let mut new_id = vec![NONE; end as usize];
         for (new, &old) in (0..).zip(live) {
             if let Some(cell) = new_id.get_mut(old as usize) {
@@ -63,23 +75,39 @@ impl HnswGraph {
             }
         }
         let renumber = |edges: Vec<(u32, f32)>| -> Vec<(u32, f32)> {
-            edges.into_iter().map(|(old, distance)| (new_id[old as usize], distance)).collect()
+            let new = |old: u32| new_id.get(old as usize).copied().unwrap_or(NONE);
+            edges.into_iter().map(|(old, distance)| (new(old), distance)).collect()
         };
         let is_live = |id: u32| new_id.get(id as usize).is_some_and(|&new| new != NONE);
         let dead_share = 1.0 - live.len() as f64 / f64::from(end.max(1));
-        let lists = map(live, |&id| renumber(self.mended(0, id, &is_live, dead_share, source)));
+        let repair = Repair { level: 0, end, dead_share };
+        let mut lists = Vec::with_capacity(live.len());
+        for ids in live.chunks(AT_A_TIME) {
+            let copied = self.copied_lists(0, ids, end);
+            lists.extend(map(&copied, |(id, edges)| {
+                renumber(self.mended(repair, *id, edges.clone(), &is_live, source))
+            }));
+        }
+        let nodes = {
+            let writer = self.lock_writer();
+            self.upper_nodes(end, writer.upper_rows)
+        };
         let mut upper: Vec<Vec<UpperRow>> = Vec::new();
-        for (id, _, levels) in self.upper_nodes(end, writer.upper_rows) {
-            if !is_live(id) {
-                continue;
-            }
-            for level in 1..=levels as usize {
-                if upper.len() < level {
-                    upper.push(Vec::new());
+        for level in 1..=nodes.iter().map(|node| node.2 as usize).max().unwrap_or(0) {
+            let on_level = nodes.iter().filter(|node| node.2 as usize >= level && is_live(node.0));
+            let ids: Vec<u32> = on_level.map(|node| node.0).collect();
+            let repair = Repair { level, ..repair };
+            let mut rows = Vec::with_capacity(ids.len());
+            for ids in ids.chunks(AT_A_TIME) {
+                for (id, edges) in self.copied_lists(level, ids, end) {
+                    let edges = renumber(self.mended(repair, id, edges, &is_live, source));
+                    rows.push(UpperRow { id: new_id.get(id as usize).copied().unwrap_or(NONE), edges });
                 }
-                let edges = renumber(self.mended(level, id, &is_live, dead_share, source));
-                upper[level - 1].push(UpperRow { id: new_id[id as usize], edges });
             }
+            upper.push(rows);
+        }
+        while upper.last().is_some_and(Vec::is_empty) {
+            upper.pop();
         }
         let entry = self.watermarks.load().entry.map_or(0, |entry| entry.id);
         let entry = new_id.get(entry as usize).copied().filter(|&new| new != NONE).unwrap_or(0);
@@ -87,6 +115,9 @@ impl HnswGraph {
         // Nobody reads it yet, and all of it was copied.
         graph.frozen = None;
         let _ = graph.metric.set((source.distance_type(), source.dim()));
+        if let Some(codes) = self.codes.get() {
+            let _ = graph.codes.set(codes.as_ref().map(|codes| codes.retain(live)));
+        }
         let mut writer = graph.lock_writer();
         if !writer.distances_known {
             // Edges of its own, to what was connected through the dead alone.
@@ -97,16 +128,26 @@ impl HnswGraph {
         Ok(graph)
     }
 
-    /// A live node's list on a level, to live nodes only.
+    /// The lists of some nodes, without edges to nodes from `end` on. Inserts wait meanwhile.
+    fn copied_lists(&self, level: usize, ids: &[u32], end: u32) -> Vec<(u32, Vec<(u32, f32)>)> {
+        let _writer = self.lock_writer();
+        let list = |&id: &u32| {
+            let mut edges = self.edges(level, id);
+            edges.retain(|edge| edge.0 < end);
+            (id, edges)
+        };
+        ids.iter().map(list).collect()
+    }
+
+    /// A live node's list, to live nodes only.
     fn mended<S: VectorSource + ?Sized>(
         &self,
-        level: usize,
+        Repair { level, end, dead_share }: Repair,
         id: u32,
+        mut edges: Vec<(u32, f32)>,
         is_live: &impl Fn(u32) -> bool,
-        dead_share: f64,
         source: &S,
     ) -> Vec<(u32, f32)> {
-        let mut edges = self.edges(level, id);
         let mut dead: Vec<u32> = edges.iter().map(|edge| edge.0).filter(|&node| !is_live(node)).collect();
         edges.retain(|edge| is_live(edge.0));
         // Those of an imported graph may be unknown.
@@ -122,7 +163,7 @@ impl HnswGraph {
         let is_hole = |live: usize, dead: usize| per_live * (live as f64) < dead as f64;
         let mut found: Vec<u32> = Vec::with_capacity(lost * CANDIDATES);
         self.scratch.with(|scratch| {
-            scratch.visited.start(self.watermarks.load().ready as usize);
+            scratch.visited.start(end as usize);
             scratch.visited.insert(id);
             for &met in dead.iter().chain(edges.iter().map(|edge| &edge.0)) {
                 scratch.visited.insert(met);
@@ -132,7 +173,8 @@ impl HnswGraph {
                 && (found.len() < lost * CANDIDATES || is_hole(found.len(), dead.len() - lost))
             {
                 self.neighbors(level, dead[next]).for_each(|met| {
-                    if met != NONE && scratch.visited.insert(met) {
+                    // An insert may be at work on the list: what it shows is a node, or past the end.
+                    if met < end && scratch.visited.insert(met) {
                         let met_so_far = if is_live(met) { &mut found } else { &mut dead };
                         met_so_far.push(met);
                     }

@@ -1,9 +1,11 @@
 //! Counting what a graph has: nodes, edges and degrees of each level.
 
+use serde::{Deserialize, Serialize};
+
 use crate::graph::{HnswGraph, Writer};
 
 /// One level of a graph.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct LevelStats {
     /// Nodes on the level.

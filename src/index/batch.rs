@@ -1,56 +1,99 @@
 //! Many queries at once, Arrow in and Arrow out.
 
+use std::ops::Deref;
 use std::sync::Arc;
 
-use arrow_array::{Array, FixedSizeListArray, Float32Array, RecordBatch, UInt32Array, UInt64Array};
-use arrow_schema::{DataType, Field, Schema};
+use arrow_array::{Array, FixedSizeListArray, Float32Array, Int32Array, RecordBatch, UInt64Array};
+use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use rayon::prelude::*;
 
 use crate::error::{Error, Result};
-use crate::format::{DISTANCE_COLUMN, ROW_ID_COLUMN};
-use crate::index::HnswIndex;
-use crate::search::{SearchParams, SearchResult};
+use crate::format::{DISTANCE_COLUMN, QUERY_INDEX_COLUMN, ROW_ID_COLUMN};
+use crate::search::{Hit, Hits};
 use crate::vectors::{ElementType, widened};
 
-/// The position of the query in its array.
-const QUERY_COLUMN: &str = "query";
+/// The answers to several queries, in their order. It derefs to them: `batch[0]`, `batch.iter()`.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[must_use]
+pub struct BatchHits(Vec<Hits>);
 
-impl HnswIndex {
-    /// Searches for every row of an array, of whatever elements, on rayon's current pool; all of them see one version of the index.
-    ///
-    /// The answers are rows of `query: UInt32` (the position of the query), `_rowid: UInt64` and
-    /// `_distance: Float32`, by query and nearest first. A null query has none.
+impl BatchHits {
+    /// False if a deadline or a limit ended the search for one of the queries before it was done.
+    pub fn complete(&self) -> bool {
+        self.0.iter().all(Hits::complete)
+    }
+
+    /// The answers as a vector.
+    pub fn into_vec(self) -> Vec<Hits> {
+        self.0
+    }
+
+    /// The rows as columns `query_index: Int32` (the position of the query), `_rowid: UInt64` and
+    /// `_distance: Float32`, by query and nearest first, as Lance gives them.
     ///
     /// # Errors
-    /// - [`Error::UnsupportedType`] or [`Error::DimensionMismatch`] if these are not vectors of the index,
-    /// - [`Error::InvalidQuery`] if a query cannot be searched for, as [`search`](Self::search),
-    /// - what [`search`](Self::search) says of `params`.
-    pub fn search_batch(&self, queries: &FixedSizeListArray, params: SearchParams) -> Result<RecordBatch> {
-        let version = self.version_of(&params);
-        let params = params.version(version);
-        let dead = Some((&self.table.versions, version));
-        let source = self.view(version);
-        search_batch(queries, self.dim(), |query| {
-            self.graph.search_version(query, &params, &source, dead).map(|(results, _)| results)
-        })
+    /// [`Error::Arrow`] if Arrow refuses the batch.
+    pub fn to_record_batch(&self) -> Result<RecordBatch> {
+        let hits =
+            || (0_i32..).zip(&self.0).flat_map(|(query, hits)| hits.iter().map(move |hit| (query, hit)));
+        let query: Int32Array = hits().map(|(query, _)| query).collect::<Vec<_>>().into();
+        let row_id: UInt64Array = hits().map(|(_, hit): (i32, &Hit)| hit.row_id).collect::<Vec<_>>().into();
+        let distance: Float32Array = hits().map(|(_, hit)| hit.distance).collect::<Vec<_>>().into();
+        let columns = vec![Arc::new(query) as _, Arc::new(row_id) as _, Arc::new(distance) as _];
+        Ok(RecordBatch::try_new(Self::schema(), columns)?)
+    }
+
+    /// The schema of [`to_record_batch`](Self::to_record_batch).
+    pub fn schema() -> SchemaRef {
+        Arc::new(Schema::new(vec![
+            Field::new(QUERY_INDEX_COLUMN, DataType::Int32, false),
+            Field::new(ROW_ID_COLUMN, DataType::UInt64, false),
+            Field::new(DISTANCE_COLUMN, DataType::Float32, false),
+        ]))
+    }
+}
+
+impl Deref for BatchHits {
+    type Target = [Hits];
+
+    fn deref(&self) -> &[Hits] {
+        &self.0
+    }
+}
+
+impl IntoIterator for BatchHits {
+    type Item = Hits;
+    type IntoIter = std::vec::IntoIter<Hits>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter()
+    }
+}
+
+impl<'a> IntoIterator for &'a BatchHits {
+    type Item = &'a Hits;
+    type IntoIter = std::slice::Iter<'a, Hits>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.iter()
     }
 }
 
 /// Searches for every row of an array with a search for one.
-pub(crate) fn search_batch(
+pub(super) fn search_batch(
     queries: &FixedSizeListArray,
     dim: usize,
-    search: impl Fn(&[f32]) -> Result<Vec<SearchResult>> + Sync,
-) -> Result<RecordBatch> {
+    search: impl Fn(&[f32]) -> Result<Hits> + Sync,
+) -> Result<BatchHits> {
     let (element_type, actual) = ElementType::of_vectors(queries.data_type())?;
     if actual != dim {
         return Err(Error::DimensionMismatch { expected: dim, actual });
     }
     let nulls = queries.values().nulls().filter(|nulls| nulls.null_count() > 0);
     let values = widened(queries.values(), element_type).unwrap_or_default();
-    let search_row = |row: usize| -> Result<Vec<SearchResult>> {
+    let search_row = |row: usize| -> Result<Hits> {
         if queries.is_null(row) {
-            return Ok(Vec::new());
+            return Ok(Hits::none());
         }
         let elements = row * actual..(row + 1) * actual;
         let is_null = |at| nulls.is_some_and(|nulls| nulls.is_null(at));
@@ -64,17 +107,6 @@ pub(crate) fn search_batch(
         })
     };
     // The error of the first query that has one, on however many threads.
-    let answers: Vec<Result<Vec<SearchResult>>> =
-        (0..queries.len()).into_par_iter().map(search_row).collect();
-    let answers: Vec<Vec<SearchResult>> = answers.into_iter().collect::<Result<_>>()?;
-    let hits = || (0_u32..).zip(&answers).flat_map(|(query, hits)| hits.iter().map(move |hit| (query, hit)));
-    let schema = Schema::new(vec![
-        Field::new(QUERY_COLUMN, DataType::UInt32, false),
-        Field::new(ROW_ID_COLUMN, DataType::UInt64, false),
-        Field::new(DISTANCE_COLUMN, DataType::Float32, false),
-    ]);
-    let query: UInt32Array = hits().map(|(query, _)| query).collect::<Vec<_>>().into();
-    let row_id: UInt64Array = hits().map(|(_, hit)| hit.row_id).collect::<Vec<_>>().into();
-    let distance: Float32Array = hits().map(|(_, hit)| hit.distance).collect::<Vec<_>>().into();
-    Ok(RecordBatch::try_new(Arc::new(schema), vec![Arc::new(query), Arc::new(row_id), Arc::new(distance)])?)
+    let answers: Vec<Result<Hits>> = (0..queries.len()).into_par_iter().map(search_row).collect();
+    answers.into_iter().collect::<Result<_>>().map(BatchHits)
 }

@@ -1,144 +1,299 @@
-//! Store, graph and versions together: vectors in, neighbors out.
+//! The index: generations of rows with a graph or none, changed by writers and read through readers.
 
 mod batch;
-mod checkpoint;
 mod compact;
-mod reorder;
+mod cursor;
+mod export;
+mod generation;
+mod handover;
+mod reader;
 mod row_lookup;
 mod stats;
-pub(crate) mod table;
 mod write;
 
-pub(crate) use batch::search_batch;
-pub(crate) use checkpoint::Checkpoint;
+use std::fmt;
 
-use arrow_array::{Array, RecordBatch};
-use arrow_buffer::BooleanBuffer;
+use arrow_array::{Array, FixedSizeListArray};
 
 use crate::distance::DistanceType;
-use crate::error::{Error, Result};
-use crate::format::Storage;
-use crate::graph::BuildParams;
-use crate::graph::{Cursor, GraphHealth, HnswGraph};
-use crate::index::table::Table;
-use crate::search::scan;
-use crate::search::version::IndexVersion;
-use crate::search::{SearchParams, SearchResult, SearchStats};
-use crate::vectors::VectorSource;
-use crate::vectors::{ArrowFixedSizeListVectorStore, ElementType, RowIds, SkippedRows, VectorStoreSnapshot};
+use crate::error::Result;
+use crate::graph::{BuildParams, GraphHealth, HnswGraph};
+use crate::search::{Hits, IndexVersion, SearchParams};
+use crate::vectors::{
+    Appended, ArrowFixedSizeListVectorStore, ElementType, RowIds, SkippedRows, fixed_size_lists,
+};
+
+use handover::Handover;
+use write::OnDuplicate;
+
+pub use batch::BatchHits;
+pub use compact::Compaction;
+pub use cursor::Cursor;
+pub(crate) use export::Checkpoint;
+pub(crate) use generation::Generation;
+pub use handover::CompactionStep;
+pub use reader::{GraphView, Reader, Row};
 pub use stats::{IndexStats, ResidentBytes};
 
-/// An index over Arrow vectors that is searchable while rows arrive, change and go.
+/// An index over Arrow vectors that is searchable while rows arrive, change and go: with an HNSW graph, or flat, when
+/// every search compares all rows that qualify and is exact.
 ///
-/// All methods take `&self`: share it in an `Arc`.
+/// All methods take `&self`: share it in an `Arc`. A [`Reader`] sees one version of it; the methods here that read are
+/// short for those of a new reader.
 ///
 /// # Consistency
-/// A search sees one [version](Self::version) of the index. What had been appended, updated or deleted when the
-/// search started is in it; of a batch that is under way it sees none of the rows or all of them, and of a row that is
-/// replaced the old one or the new one, never both or neither. Searches wait for nobody. Appends and updates wait for
-/// each other; a delete waits for neither, but for the moment in which another change is made visible.
-pub struct HnswIndex {
-    table: Table,
-    graph: HnswGraph,
-    /// Whether it is mapped from files.
-    read_only: bool,
-    /// Bytes of the files that it was loaded from, as far as they are on the heap.
-    loaded_bytes: usize,
+/// A reader sees one [version](Self::version) of the index. What had been appended, updated or deleted when it was made
+/// is in it; of a batch that is under way it sees none of the rows or all of them, and of a row that is replaced the
+/// old one or the new one, never both or neither. Readers wait for nobody. Appends and updates wait for each other; a
+/// delete waits for neither, only for the moment in which another change is made visible. A
+/// [compaction](Self::compact) goes on beside all of them.
+pub struct Index {
+    generations: Handover<Generation>,
+    dim: usize,
+    distance_type: DistanceType,
+    element_type: ElementType,
+    params: Option<BuildParams>,
 }
 
-impl HnswIndex {
-    /// An index without rows, for vectors of `dim` elements of `f32`.
-    ///
-    /// # Errors
-    /// As [`try_with_elements`](Self::try_with_elements).
-    pub fn try_new(dim: usize, distance_type: DistanceType, params: BuildParams) -> Result<Self> {
-        Self::try_with_elements(ElementType::Float32, dim, distance_type, params)
+/// How an index without rows is made: [`Index::builder`].
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct IndexBuilder {
+    dim: usize,
+    distance_type: DistanceType,
+    element_type: ElementType,
+    params: Option<BuildParams>,
+}
+
+impl IndexBuilder {
+    /// Sets the elements of the vectors; [`ElementType::of_vectors`] says what a column has. They stay as they are in
+    /// the caller's buffers. Queries and distances are `f32`.
+    pub fn element_type(mut self, element_type: ElementType) -> Self {
+        self.element_type = element_type;
+        self
     }
 
-    /// An index without rows, for vectors of other elements; [`ElementType::of_vectors`] says what a column has.
-    /// They stay as they are in the caller's buffers. Queries and distances are `f32`.
+    /// Sets the parameters of the graph.
+    pub fn params(mut self, params: BuildParams) -> Self {
+        self.params = Some(params);
+        self
+    }
+
+    /// Asks for no graph.
+    pub fn flat(mut self) -> Self {
+        self.params = None;
+        self
+    }
+
+    /// The index.
     ///
     /// # Errors
-    /// - [`Error::InvalidParams`] if `dim` is 0 or above `i32::MAX`, or as [`HnswGraph::try_new`],
-    /// - [`Error::UnsupportedElement`] if the distance type has no meaning for such elements.
-    pub fn try_with_elements(
-        element_type: ElementType,
-        dim: usize,
-        distance_type: DistanceType,
-        params: BuildParams,
-    ) -> Result<Self> {
+    /// - [`Error::InvalidParams`](crate::Error::InvalidParams) if `dim` is 0 or above `i32::MAX`, or as
+    ///   [`HnswGraph::try_new`],
+    /// - [`Error::UnsupportedElement`](crate::Error::UnsupportedElement) if the distance type has no meaning for such
+    ///   elements.
+    pub fn build(self) -> Result<Index> {
+        let Self { dim, distance_type, element_type, params } = self;
         let store = ArrowFixedSizeListVectorStore::try_with_elements(element_type, dim, distance_type)?;
-        Ok(Self::of(store, HnswGraph::try_new(params)?))
+        let graph = params.map(HnswGraph::try_new).transpose()?;
+        Ok(Index::of(Generation::new(store, graph, &[])))
     }
+}
 
-    fn of(store: ArrowFixedSizeListVectorStore, graph: HnswGraph) -> Self {
-        graph.set_metric(store.distance_type(), store.dim());
-        Self { table: Table::new(store), graph, read_only: false, loaded_bytes: 0 }
-    }
-
-    /// The nearest `params.k` rows, nearest first, ties by id: exactly `min(k, n)` of the `n` rows that are alive
-    /// and admitted by `params`.
+impl Index {
+    /// An index without rows, for vectors of `dim` elements of `f32`, with a graph.
     ///
     /// # Errors
-    /// As [`HnswGraph::search`].
-    pub fn search(&self, query: &[f32], params: SearchParams) -> Result<Vec<SearchResult>> {
-        self.search_with_stats(query, params).map(|(results, _)| results)
+    /// As [`IndexBuilder::build`].
+    pub fn hnsw(dim: usize, distance_type: DistanceType, params: BuildParams) -> Result<Self> {
+        Self::builder(dim, distance_type).params(params).build()
     }
 
-    /// [`search`](Self::search), and what it did.
+    /// An index without rows and without a graph, for vectors of `dim` elements of `f32`: for a few thousand rows, for
+    /// rows that are seldom searched, and to see what a graph misses. A scan of many rows runs on rayon's current pool.
     ///
     /// # Errors
-    /// As [`search`](Self::search).
-    pub fn search_with_stats(
-        &self,
-        query: &[f32],
-        params: SearchParams,
-    ) -> Result<(Vec<SearchResult>, SearchStats)> {
-        let version = self.version_of(&params);
-        let dead = Some((&self.table.versions, version));
-        self.graph.search_version(query, &params, &self.view(version), dead)
+    /// As [`IndexBuilder::build`].
+    pub fn flat(dim: usize, distance_type: DistanceType) -> Result<Self> {
+        Self::builder(dim, distance_type).flat().build()
     }
 
-    /// The nearest `params.k` rows by comparing `query` with every row that qualifies: what
-    /// [`search`](Self::search) approximates. `ef` is of no consequence. Runs on rayon's current pool
-    /// if there are many rows.
+    /// An index without rows: with a graph of the default parameters over `f32`, unless told otherwise.
+    pub fn builder(dim: usize, distance_type: DistanceType) -> IndexBuilder {
+        let (element_type, params) = (ElementType::default(), Some(BuildParams::default()));
+        IndexBuilder { dim, distance_type, element_type, params }
+    }
+
+    /// The index that begins with a generation.
+    pub(crate) fn of(generation: Generation) -> Self {
+        Self {
+            dim: generation.store.dim(),
+            distance_type: generation.store.distance_type(),
+            element_type: generation.store.element_type(),
+            params: generation.graph.as_ref().map(HnswGraph::params).cloned(),
+            generations: Handover::new(generation),
+        }
+    }
+
+    /// Appends a batch of vectors, which stay in the caller's buffers: row `i` under the row id `row_ids + i` if that
+    /// is a `u64`, or under row ids of the caller's choice if it is a `UInt64Array`. Returns the vector ids of the
+    /// usable rows, which are searchable from now on, all at once, and says which rows were skipped.
+    ///
+    /// `vectors` is a `FixedSizeList`, or a `List` or `LargeList` whose rows have one length; the latter are copied
+    /// only if null rows have another length than the others. Rows without a usable vector are skipped and counted:
+    /// [`append_batch`](ArrowFixedSizeListVectorStore::append_batch) says which.
     ///
     /// # Errors
-    /// As [`search`](Self::search).
-    pub fn search_exact(&self, query: &[f32], params: SearchParams) -> Result<Vec<SearchResult>> {
-        let version = self.version_of(&params);
-        let dead = Some((&self.table.versions, version));
-        scan::search_all(query, &params, &self.view(version), dead, None).map(|(results, _)| results)
+    /// The index is as it was if
+    /// - the elements are of another type ([`Error::UnsupportedType`]),
+    /// - the lists have another length than `dim` ([`Error::DimensionMismatch`]), or different lengths
+    ///   ([`Error::RaggedList`]),
+    /// - there is not one row id for each row ([`Error::RowIdCount`], [`Error::NullRowId`],
+    ///   [`Error::RowIdOverflow`]),
+    /// - a live row or another row of the batch has the same row id ([`Error::DuplicateRowId`]),
+    /// - there are too many vectors ([`Error::TooManyVectors`]),
+    /// - it is mapped from files ([`Error::ReadOnly`]).
+    ///
+    /// [`Error::UnsupportedType`]: crate::Error::UnsupportedType
+    /// [`Error::DimensionMismatch`]: crate::Error::DimensionMismatch
+    /// [`Error::RaggedList`]: crate::Error::RaggedList
+    /// [`Error::RowIdCount`]: crate::Error::RowIdCount
+    /// [`Error::NullRowId`]: crate::Error::NullRowId
+    /// [`Error::RowIdOverflow`]: crate::Error::RowIdOverflow
+    /// [`Error::DuplicateRowId`]: crate::Error::DuplicateRowId
+    /// [`Error::TooManyVectors`]: crate::Error::TooManyVectors
+    /// [`Error::ReadOnly`]: crate::Error::ReadOnly
+    pub fn append(&self, vectors: &dyn Array, row_ids: impl Into<RowIds>) -> Result<Appended> {
+        self.write(vectors, row_ids.into(), OnDuplicate::Refuse)
     }
 
-    /// A search that gives out its rows page by page; see [`SearchCursor`].
+    /// [`append`](Self::append) for row ids that the caller knows to be new: they are not compared, and no memory is
+    /// spent on them until a row is deleted, checked or asked for. If two live rows share a row id after all, both are
+    /// found, and deletes and updates mean the later.
     ///
     /// # Errors
-    /// As [`search`](Self::search).
-    pub fn cursor(&self, query: &[f32], params: SearchParams) -> Result<SearchCursor<'_>> {
-        let version = self.version_of(&params);
-        let dead = Some((&self.table.versions, version));
-        Ok(SearchCursor(Cursor::try_new(&self.graph, query, params, self.view(version), dead)?))
+    /// As [`append`](Self::append), except for duplicates.
+    pub fn append_unique(&self, vectors: &dyn Array, row_ids: impl Into<RowIds>) -> Result<Appended> {
+        self.write(vectors, row_ids.into(), OnDuplicate::Trust)
     }
 
-    fn version_of(&self, params: &SearchParams) -> IndexVersion {
-        self.table.versions.at_least_first(self.table.version_of(params))
+    /// [`append_unique`](Self::append_unique) for several batches at once, each with the row id of its first row: they
+    /// are linked together, and all their rows show at one instant.
+    ///
+    /// # Errors
+    /// As [`append_unique`](Self::append_unique); nothing of any batch is appended then.
+    pub fn append_batches_unique(&self, batches: &[(FixedSizeListArray, u64)]) -> Result<Appended> {
+        self.generations.append(|generation| generation.write_batches(batches))
     }
 
-    /// The vectors of a version.
-    fn view(&self, version: IndexVersion) -> VectorStoreSnapshot<&ArrowFixedSizeListVectorStore> {
-        self.table.view(version)
+    /// Appends a batch whose rows take the place of live rows with the same row ids: searches see the old ones or
+    /// the new ones. Of rows with the same row id in the batch the last one stays. A row that is skipped because it
+    /// has no usable vector also ends the older one.
+    ///
+    /// # Errors
+    /// As [`append`](Self::append), except for duplicates.
+    pub fn upsert(&self, vectors: &dyn Array, row_ids: impl Into<RowIds>) -> Result<Appended> {
+        self.write(vectors, row_ids.into(), OnDuplicate::Replace)
     }
 
-    /// What a search that starts now sees. Searches of it later see the same:
-    /// [`SearchParams::version`].
+    fn write(&self, vectors: &dyn Array, row_ids: RowIds, on_duplicate: OnDuplicate) -> Result<Appended> {
+        let vectors = fixed_size_lists(vectors, self.dim)?;
+        self.generations.append(|generation| generation.write(&vectors, row_ids, on_duplicate))
+    }
+
+    /// Deletes the live row of a row id: no search that starts after this returns it; those of older readers do.
+    /// Takes constant time, except that rows appended since the last delete or check are first entered in a directory.
+    /// Does not wait for an append that is under way, whose rows are not there yet; only for the moment in which
+    /// another change is made visible.
+    ///
+    /// # Errors
+    /// [`Error::UnknownRowId`](crate::Error::UnknownRowId) if no live row has that row id,
+    /// [`Error::ReadOnly`](crate::Error::ReadOnly) if the index is mapped from files.
+    pub fn delete(&self, row_id: u64) -> Result<()> {
+        self.delete_batch(&[row_id]).map(|_| ())
+    }
+
+    /// Deletes the live rows of some row ids, all at one instant, or none of them if one is unknown. A row id that is
+    /// given twice counts once. Returns how many rows were deleted.
+    ///
+    /// # Errors
+    /// As [`delete`](Self::delete), for the first unknown row id.
+    pub fn delete_batch(&self, row_ids: &[u64]) -> Result<usize> {
+        self.generations.change(|generation, rows| generation.delete(rows, row_ids))
+    }
+
+    /// The current version of the index, to read.
+    pub fn reader(&self) -> Reader {
+        Reader::new(self.generations.current())
+    }
+
+    /// A version of the index, to read. Versions of an older generation cannot be read any more, except through the
+    /// readers that were made before the compaction.
+    ///
+    /// # Errors
+    /// [`Error::StaleVersion`](crate::Error::StaleVersion) if the version is of another generation or another index.
+    pub fn reader_at(&self, version: IndexVersion) -> Result<Reader> {
+        Reader::at(self.generations.current(), version)
+    }
+
+    /// [`Reader::search`] of the current version.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn search(&self, query: &[f32], params: &SearchParams) -> Result<Hits> {
+        // No reference count is written to, which the threads that search would have to share.
+        let generation = self.generations.peek();
+        generation.search(query, params, generation.version())
+    }
+
+    /// [`Reader::search_exact`] of the current version.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn search_exact(&self, query: &[f32], params: &SearchParams) -> Result<Hits> {
+        self.reader().search_exact(query, params)
+    }
+
+    /// [`Reader::search_batch`] of the current version.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn search_batch(&self, queries: &FixedSizeListArray, params: &SearchParams) -> Result<BatchHits> {
+        self.reader().search_batch(queries, params)
+    }
+
+    /// [`Reader::cursor`] of the current version.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn cursor(&self, query: &[f32], params: &SearchParams) -> Result<Cursor> {
+        self.reader().cursor(query, params)
+    }
+
+    /// [`Reader::score`] of the current version.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn score(&self, query: &[f32], row_ids: &[u64]) -> Result<Vec<Option<f32>>> {
+        self.reader().score(query, row_ids)
+    }
+
+    /// [`Reader::get`] of the current version.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn get(&self, row_id: u64) -> Result<Option<Row>> {
+        self.reader().get(row_id)
+    }
+
+    /// Whether a live row has that row id.
+    pub fn contains(&self, row_id: u64) -> bool {
+        self.reader().contains(row_id)
+    }
+
+    /// What a reader that is made now sees.
     pub fn version(&self) -> IndexVersion {
-        self.table.version()
-    }
-
-    /// One bit for each vector id of a version: whether its row is alive.
-    pub fn live_ids(&self, version: IndexVersion) -> BooleanBuffer {
-        self.table.live_ids(self.table.versions.at_least_first(version))
+        self.generations.peek().version()
     }
 
     /// Rows that are alive.
@@ -151,108 +306,47 @@ impl HnswIndex {
         self.len() == 0
     }
 
-    /// Dead rows, which searches still walk through; [`compact`](Self::compact) makes an index without.
+    /// Dead rows, which searches still walk through; [`compact`](Self::compact) removes them.
     pub fn tombstones(&self) -> usize {
         self.version().deletes() as usize
     }
 
     /// Elements per vector.
     pub fn dim(&self) -> usize {
-        self.table.store.dim()
+        self.dim
     }
 
     /// The metric.
     pub fn distance_type(&self) -> DistanceType {
-        self.table.store.distance_type()
+        self.distance_type
     }
 
     /// The elements of the vectors.
     pub fn element_type(&self) -> ElementType {
-        self.table.store.element_type()
+        self.element_type
     }
 
-    /// The parameters of the build.
-    pub fn params(&self) -> &BuildParams {
-        self.graph.params()
+    /// The parameters of the build, if there is a graph.
+    pub fn params(&self) -> Option<&BuildParams> {
+        self.params.as_ref()
     }
 
-    /// Rows that were appended without a usable vector, and why.
+    /// Rows that were appended without a usable vector since the index was made or loaded, and why.
     pub fn skipped(&self) -> SkippedRows {
-        self.table.store.skipped()
+        self.generations.peek().store.skipped()
     }
 
-    /// The shape of the graph, dead rows included.
-    pub fn health(&self) -> GraphHealth {
-        self.graph.health_below(self.version().vectors())
-    }
-
-    /// Bytes held beside what the caller gave: vectors, arrays of row ids and the batches of an import. What was
-    /// [loaded](Self::load) counts, what is [mapped](Self::load_mmap) does not.
-    pub fn resident_bytes(&self) -> usize {
-        self.bytes_by_part().total()
-    }
-
-    /// The graph, to read. Nodes are vector ids, and those of dead rows are among them. What is inserted here has no
-    /// rows in the index, and appends are refused or fail from then on.
-    pub fn graph(&self) -> &HnswGraph {
-        &self.graph
-    }
-
-    /// The vectors by id, those of dead rows too.
-    pub fn snapshot(&self) -> VectorStoreSnapshot {
-        self.table.snapshot()
-    }
-
-    /// The graph as a `lance:hnsw` batch and the vectors as Lance's flat storage batch, of the same rows: those
-    /// that are alive. If some are dead, this exports what [`compact`](Self::compact) makes.
-    ///
-    /// # Errors
-    /// As [`HnswGraph::to_lance_hnsw_batch`] and [`VectorStoreSnapshot::to_record_batch`].
-    pub fn to_lance_batches(&self) -> Result<(RecordBatch, RecordBatch)> {
-        let version = self.version();
-        self.table.store.view().check_lance()?;
-        if version.deletes() > 0 {
-            return self.compact()?.to_lance_batches();
-        }
-        let vectors = self.table.store.snapshot().prefix(version.vectors());
-        let graph = self.graph.to_lance_hnsw_batch(Some(VectorSource::len(&vectors)))?;
-        Ok((graph, vectors.to_record_batch()?))
-    }
-
-    /// The index of two batches that [`to_lance_batches`](Self::to_lance_batches) or Lance wrote. The
-    /// vectors stay in the buffers of their batch; the metric is read from its schema metadata.
-    ///
-    /// # Errors
-    /// - [`Error::InvalidBatch`] if either batch is malformed, or they are not of the same rows,
-    /// - what [`try_with_elements`](Self::try_with_elements) and [`append_unique`](Self::append_unique) refuse.
-    pub fn from_lance_batches(graph: &RecordBatch, vectors: &RecordBatch) -> Result<Self> {
-        let storage = Storage::of(vectors)?;
-        let graph = HnswGraph::from_lance_hnsw_batch(graph)?;
-        let (element_type, dim) = ElementType::of_vectors(storage.vectors.data_type())?;
-        let distance_type = storage.distance_type;
-        let store = ArrowFixedSizeListVectorStore::try_with_elements(element_type, dim, distance_type)?;
-        store.append(storage.vectors, RowIds::from(storage.row_ids))?;
-        let invalid = |problem| Err(Error::InvalidBatch { kind: "flat", problem });
-        if store.skipped().total() > 0 {
-            return invalid(format!("rows without a usable vector: {}", store.skipped()));
-        }
-        if store.committed_len() != graph.len() {
-            return invalid(format!("{} vectors for {} nodes", store.committed_len(), graph.len()));
-        }
-        Ok(Self::of(store, graph))
+    /// The shape of the graph, dead rows included; `None` if there is none. Appends wait meanwhile.
+    pub fn health(&self) -> Option<GraphHealth> {
+        self.reader().graph().map(|graph| graph.health())
     }
 }
 
-/// A search that goes on where it stopped: all pages together are every row that qualifies, each once.
-///
-/// It sees the version of the index in which it was made, however long it lives. Rows come nearest first within a
-/// page, and as far as the walk can tell from page to page; a wider `ef` looks farther ahead. Deadlines and limits of
-/// distances have no effect.
-pub struct SearchCursor<'a>(Cursor<'a, VectorStoreSnapshot<&'a ArrowFixedSizeListVectorStore>>);
-
-impl SearchCursor<'_> {
-    /// The next `k` rows; fewer only when no more are left.
-    pub fn next_k(&mut self, k: usize) -> Vec<SearchResult> {
-        self.0.next_k(k)
+impl fmt::Debug for Index {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut debug = f.debug_struct("Index");
+        debug.field("version", &self.version()).field("dim", &self.dim);
+        debug.field("distance_type", &self.distance_type).field("element_type", &self.element_type);
+        debug.field("params", &self.params).finish_non_exhaustive()
     }
 }

@@ -2,14 +2,17 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use crate::distance::DistanceType;
 use crate::graph::BuildParams;
 use crate::graph::LevelStats;
-use crate::index::HnswIndex;
+use crate::index::generation::Generation;
+use crate::index::{Index, Reader};
 use crate::vectors::{ElementType, SkippedRows};
 
-/// The result of [`HnswIndex::stats`] and [`FlatIndex::stats`](crate::FlatIndex::stats). Prints as tables.
-#[derive(Clone, Debug, PartialEq)]
+/// The result of [`Index::stats`]. Prints as tables.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct IndexStats {
     /// Rows that are alive.
@@ -32,8 +35,8 @@ pub struct IndexStats {
     pub bytes: ResidentBytes,
 }
 
-/// The parts of [`HnswIndex::resident_bytes`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// The parts of [`Index::resident_bytes`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct ResidentBytes {
     /// Neighbor lists of level 0.
@@ -42,6 +45,8 @@ pub struct ResidentBytes {
     pub upper_levels: usize,
     /// From vector id to vector and row id; vectors too, where they were copied.
     pub vectors: usize,
+    /// Compact codes of the vectors.
+    pub codes: usize,
     /// From row id to vector id.
     pub row_ids: usize,
     /// Which rows are dead.
@@ -60,12 +65,14 @@ impl ResidentBytes {
         self.parts().iter().map(|part| part.1).sum()
     }
 
-    fn parts(&self) -> [(&'static str, usize); 8] {
-        let Self { level_0, upper_levels, vectors, row_ids, tombstones, scratch, files, fixed } = *self;
+    fn parts(&self) -> [(&'static str, usize); 9] {
+        let Self { level_0, upper_levels, vectors, codes, row_ids, tombstones, scratch, files, fixed } =
+            *self;
         [
             ("lists of level 0", level_0),
             ("lists of upper levels", upper_levels),
             ("ids to vectors", vectors),
+            ("codes of vectors", codes),
             ("row ids to ids", row_ids),
             ("tombstones", tombstones),
             ("searches", scratch),
@@ -75,40 +82,55 @@ impl ResidentBytes {
     }
 }
 
-impl HnswIndex {
-    /// What the index holds. Walks the whole graph; appends wait meanwhile, searches do not.
+impl Reader {
+    /// What the index holds in this version. Walks the whole graph; appends wait meanwhile, searches do not. The bytes,
+    /// and the rows that were skipped, are those of now.
     pub fn stats(&self) -> IndexStats {
-        let version = self.version();
+        let (generation, version) = (self.generation(), self.version());
+        let levels = generation.graph.as_ref().map(|graph| graph.level_stats(version.vectors()));
         IndexStats {
             live: version.live(),
             tombstones: version.deletes() as usize,
-            skipped: self.skipped(),
+            skipped: generation.store.skipped(),
             element_type: self.element_type(),
             dim: self.dim(),
             distance_type: self.distance_type(),
-            params: Some(self.params().clone()),
-            levels: self.graph.level_stats(version.vectors()),
-            bytes: self.bytes_by_part(),
+            params: self.params().cloned(),
+            levels: levels.unwrap_or_default(),
+            bytes: generation.bytes_by_part(),
         }
     }
+}
 
-    /// `level_histogram()[l]` rows, dead ones included, have `l` as their highest level in the graph.
-    pub fn level_histogram(&self) -> Vec<usize> {
-        self.graph.level_histogram(self.version().vectors())
+impl Index {
+    /// [`Reader::stats`] of the current version.
+    pub fn stats(&self) -> IndexStats {
+        self.reader().stats()
     }
 
-    pub(super) fn bytes_by_part(&self) -> ResidentBytes {
-        let [level_0, upper_levels, scratch] = self.graph.bytes_by_part();
+    /// Bytes held beside what the caller gave: vectors, arrays of row ids and the batches of an import. What was
+    /// [loaded](Self::load) counts, what is [mapped](Self::load_mmap) does not, and neither do older generations that
+    /// readers keep.
+    pub fn resident_bytes(&self) -> usize {
+        self.generations.peek().bytes_by_part().total()
+    }
+}
+
+impl Generation {
+    fn bytes_by_part(&self) -> ResidentBytes {
+        let [level_0, upper_levels, scratch] =
+            self.graph.as_ref().map_or([0; 3], |graph| graph.bytes_by_part());
         ResidentBytes {
             level_0,
             upper_levels,
-            vectors: self.table.store.resident_bytes(),
-            row_ids: self.table.lock_rows().resident_bytes(),
-            tombstones: self.table.versions.resident_bytes(),
+            vectors: self.store.resident_bytes(),
+            codes: self.code_bytes(),
+            row_ids: self.lock_rows().resident_bytes(),
+            tombstones: self.versions.resident_bytes(),
             scratch,
-            files: self.loaded_bytes,
-            // The store is in an `Arc`, beside its two counts.
-            fixed: size_of::<Self>() + 2 * size_of::<usize>(),
+            files: self.loaded_graph_bytes + self.loaded_vector_bytes,
+            // The generation and the store are in an `Arc` each, beside its two counts.
+            fixed: size_of::<Index>() + size_of::<Self>() + 4 * size_of::<usize>(),
         }
     }
 }

@@ -1,114 +1,156 @@
-//! Changes: append, update, delete. `crate::index::table` makes them.
-
-use std::ops::Range;
-use std::sync::PoisonError;
+//! Changes of a generation: append, update, delete.
+//!
+//! Linking a batch takes long and is done first, unseen. What it changes for readers, new rows and dead ones, is one
+//! version, published under the lock of the rows; deletes take that lock alone.
 
 use arrow_array::{Array, FixedSizeListArray};
 
 use crate::error::{Error, Result};
-use crate::index::HnswIndex;
-use crate::index::table::OnDuplicate;
-use crate::search::version::IndexVersion;
-use crate::vectors::RowIds;
+use crate::index::generation::Generation;
+use crate::index::row_lookup::Rows;
+use crate::vectors::{Appended, Placed, RowIds};
 
-impl HnswIndex {
-    /// Appends a batch of vectors, which stay in the caller's buffers: row `i` under the row id
-    /// `row_id_start + i` if `row_ids` is a `u64`, or under row ids of the caller's choice if it is a
-    /// `UInt64Array`. Returns the vector ids of the usable rows, which are searchable from now on, all at once.
-    ///
-    /// Rows without a usable vector are skipped and counted:
-    /// [`append_batch`](crate::ArrowFixedSizeListVectorStore::append_batch) says which.
-    ///
-    /// # Errors
-    /// The index is as it was if
-    /// - the elements are of another type ([`Error::UnsupportedType`]),
-    /// - the lists have another length than `dim` ([`Error::DimensionMismatch`]),
-    /// - there is not one row id for each row ([`Error::RowIdCount`], [`Error::NullRowId`],
-    ///   [`Error::RowIdOverflow`]),
-    /// - a live row or another row of the batch has the same row id ([`Error::DuplicateRowId`]),
-    /// - there are too many vectors ([`Error::TooManyVectors`]),
-    /// - it is mapped from files ([`Error::ReadOnly`]).
-    pub fn append(&self, vectors: &FixedSizeListArray, row_ids: impl Into<RowIds>) -> Result<Range<u32>> {
-        self.write(vectors, row_ids.into(), OnDuplicate::Refuse)
-    }
+/// Rows looked up before a delete may come in between.
+const AT_A_TIME: usize = 4096;
 
-    /// [`append`](Self::append) for row ids that the caller knows to be new: they are not compared, and no memory is
-    /// spent on them until a row is deleted or checked. If two live rows share a row id after all, both are found,
-    /// and deletes and updates mean the later.
-    ///
-    /// # Errors
-    /// As [`append`](Self::append), but for duplicates.
-    pub fn append_unique(
+/// What it means when a live row has the row id of a new one.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum OnDuplicate {
+    /// An error.
+    Refuse,
+    /// The new row takes its place.
+    Replace,
+    /// The caller knows that it cannot be.
+    Trust,
+}
+
+impl Generation {
+    /// Appends a batch, links it into the graph if there is one, and shows it. One caller at a time.
+    pub fn write(
         &self,
         vectors: &FixedSizeListArray,
-        row_ids: impl Into<RowIds>,
-    ) -> Result<Range<u32>> {
-        self.write(vectors, row_ids.into(), OnDuplicate::Trust)
-    }
-
-    /// Appends a batch whose rows take the place of live rows with the same row ids: searches see the old ones or
-    /// the new ones. Of rows with the same row id in the batch the last one stays. A row that is skipped because it
-    /// has no usable vector also ends the older one.
-    ///
-    /// # Errors
-    /// As [`append`](Self::append), but for duplicates.
-    pub fn upsert(&self, vectors: &FixedSizeListArray, row_ids: impl Into<RowIds>) -> Result<Range<u32>> {
-        self.write(vectors, row_ids.into(), OnDuplicate::Replace)
-    }
-
-    /// [`append_unique`](Self::append_unique) for several batches at once, each with the row id of its first row: they
-    /// are linked together, and all their rows show at one instant.
-    ///
-    /// # Errors
-    /// As [`append_unique`](Self::append_unique); nothing of any batch is appended then.
-    pub fn append_batches_unique(&self, batches: &[(FixedSizeListArray, u64)]) -> Result<Range<u32>> {
+        row_ids: RowIds,
+        on_duplicate: OnDuplicate,
+    ) -> Result<Appended> {
         self.check_writable()?;
-        let _one_at_a_time = self.table.appending.lock().unwrap_or_else(PoisonError::into_inner);
-        let (len, needed) = (self.table.store.committed_len(), self.graph.len());
-        if len < needed {
-            return Err(Error::SourceTooShort { len, needed });
+        if on_duplicate == OnDuplicate::Refuse {
+            self.store.check_batch(vectors, &row_ids)?;
+            self.check_new(vectors.len(), &row_ids)?;
         }
+        let placed = self.store.append(vectors, row_ids.clone())?;
+        self.link(placed.ids.end)?;
+
+        let mut rows = self.lock_rows();
+        let version = self.version();
+        let mut deletes = version.deletes();
+        if on_duplicate == OnDuplicate::Replace {
+            rows.catch_up(placed.ids.start, &self.store.view());
+            deletes = self.bury_replaced(&mut rows, &placed, &row_ids, vectors.len());
+        }
+        self.versions.publish(version.then(placed.ids.end, deletes));
+        Ok(Appended::new(version.generation(), vectors.len(), placed))
+    }
+
+    /// Appends several batches, whose row ids are new, as one. One caller at a time.
+    pub fn write_batches(&self, batches: &[(FixedSizeListArray, u64)]) -> Result<Appended> {
+        self.check_writable()?;
+        let len = self.store.committed_len();
         let added: usize = batches.iter().map(|(vectors, _)| vectors.len()).sum();
         if u32::try_from(len.saturating_add(added)).is_err() {
             return Err(Error::TooManyVectors { len, added });
         }
         for (vectors, start) in batches {
-            self.table.store.check_batch(vectors, &RowIds::From(*start))?;
+            self.store.check_batch(vectors, &RowIds::StartingAt(*start))?;
         }
+        let (mut before, mut runs) = (0, Vec::new());
         for (vectors, start) in batches {
-            self.table.store.append(vectors, RowIds::From(*start))?;
+            let placed = self.store.append(vectors, RowIds::StartingAt(*start))?;
+            runs.extend(placed.runs.into_iter().map(|(at, rows)| (before + at, rows)));
+            before += vectors.len() as u32;
         }
-        let end = self.table.store.committed_len() as u32;
-        self.graph.insert_batch(self.graph.len() as u32..end, &self.table.store.view())?;
-        let _publishing = self.table.lock_rows();
-        self.table.versions.publish(IndexVersion::new(end, self.version().deletes()));
-        Ok(len as u32..end)
+        let end = self.store.committed_len() as u32;
+        self.link(end)?;
+        let _publishing = self.lock_rows();
+        let version = self.version();
+        self.versions.publish(version.then(end, version.deletes()));
+        Ok(Appended::new(version.generation(), added, Placed { ids: len as u32..end, runs }))
     }
 
-    fn write(
-        &self,
-        vectors: &FixedSizeListArray,
-        row_ids: RowIds,
-        on_duplicate: OnDuplicate,
-    ) -> Result<Range<u32>> {
+    /// Links all vectors below `end` into the graph, or codes them where there is none.
+    pub fn link(&self, end: u32) -> Result<()> {
+        let Some(graph) = &self.graph else {
+            self.code_rows();
+            return Ok(());
+        };
+        graph.insert_batch(graph.len() as u32..end, &self.store.view())
+    }
+
+    /// Checks that no row of a batch has the row id of a live row, or of another one of the batch. Deletes can go on
+    /// in between: they make no duplicates.
+    fn check_new(&self, batch: usize, row_ids: &RowIds) -> Result<()> {
+        self.catch_up(self.store.committed_len() as u32);
+        let ascending = row_ids.ascending_from();
+        if ascending.is_some_and(|first| self.lock_rows().are_below(first)) {
+            return Ok(());
+        }
+        let twice = ascending.map_or_else(|| row_ids.first_twice(), |_| None);
+        for start in (0..batch).step_by(AT_A_TIME) {
+            let rows = self.lock_rows();
+            let version = self.version();
+            let is_live = |row_id| self.find_entered(&rows, row_id, version).is_some();
+            let mut chunk = start..batch.min(start + AT_A_TIME);
+            if let Some(row) = chunk.find(|&row| is_live(row_ids.get(row))) {
+                return Err(Error::DuplicateRowId { row_id: row_ids.get(row), row });
+            }
+        }
+        match twice {
+            Some(row) => Err(Error::DuplicateRowId { row_id: row_ids.get(row), row }),
+            None => Ok(()),
+        }
+    }
+
+    /// Enters the rows of a batch one after the other, burying those whose place they take. Returns the number of
+    /// the last delete.
+    fn bury_replaced(&self, rows: &mut Rows, placed: &Placed, row_ids: &RowIds, len: usize) -> u32 {
+        let source = self.store.view();
+        let now = self.version();
+        let (mut next, mut deletes) = (placed.ids.start, now.deletes());
+        let mut runs = placed.runs.iter().map(|&(at, rows)| at as usize..(at + rows) as usize).peekable();
+        for row in 0..len {
+            let row_id = row_ids.get(row);
+            if let Some(old) = self.find_entered(rows, row_id, now.then(next, deletes)) {
+                deletes += 1;
+                self.versions.bury(old, deletes);
+                rows.forget(row_id, old);
+            }
+            while runs.next_if(|run| run.end <= row).is_some() {}
+            if runs.peek().is_some_and(|run| run.contains(&row)) {
+                rows.enter(row_id, next, 1, &source);
+                next += 1;
+            }
+        }
+        deletes
+    }
+
+    /// Deletes the live rows of some row ids, all of them or none. Returns how many.
+    pub fn delete(&self, rows: &mut Rows, row_ids: &[u64]) -> Result<usize> {
         self.check_writable()?;
-        self.table.write(vectors, row_ids, on_duplicate, Some(&self.graph))
-    }
-
-    /// Deletes the live row of a row id: no search that starts after this returns it, those that had started and
-    /// those of an older version do. Takes constant time, but that rows appended since the last delete or check are
-    /// first entered in a directory. Does not wait for an append that is under way, whose rows are not there yet; only
-    /// for the moment in which an update exchanges rows.
-    ///
-    /// # Errors
-    /// [`Error::UnknownRowId`] if no live row has that row id, [`Error::ReadOnly`] if the index is mapped from files.
-    pub fn delete(&self, row_id: u64) -> Result<()> {
-        self.check_writable()?;
-        self.table.delete(row_id)
-    }
-
-    /// Whether a live row has that row id. Waits for changes that are being made visible.
-    pub fn contains(&self, row_id: u64) -> bool {
-        self.table.contains(row_id)
+        let version = self.version();
+        rows.catch_up(version.vectors() as u32, &self.store.view());
+        let find = |&row_id: &u64| {
+            let id = self.find_entered(rows, row_id, version).ok_or(Error::UnknownRowId { row_id })?;
+            Ok((id, row_id))
+        };
+        let mut found = row_ids.iter().map(find).collect::<Result<Vec<(u32, u64)>>>()?;
+        found.sort_unstable();
+        found.dedup();
+        let mut deletes = version.deletes();
+        for &(id, row_id) in &found {
+            deletes += 1;
+            self.versions.bury(id, deletes);
+            rows.forget(row_id, id);
+        }
+        self.versions.publish(version.then(version.vectors() as u32, deletes));
+        Ok(found.len())
     }
 }

@@ -17,7 +17,7 @@ mod unit_length;
 
 pub use crate::format::{
     DISTANCE_COLUMN, DISTANCE_TYPE_KEY, FLAT_COLUMN, HNSW_METADATA_KEY, LanceHnswMetadata, LanceHnswParams,
-    NEIGHBORS_COLUMN, ROW_ID_COLUMN, VECTOR_ID_COLUMN,
+    NEIGHBORS_COLUMN, QUERY_INDEX_COLUMN, ROW_ID_COLUMN, VECTOR_ID_COLUMN,
 };
 #[cfg(feature = "lance")]
 pub use attach::{AttachParams, SegmentDescriptor, attach_index, build_index_segment, commit_segments};

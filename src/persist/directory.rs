@@ -20,10 +20,12 @@ pub(super) enum Part {
     Vectors,
     Tombstones,
     Labels,
+    /// Compact codes of the vectors, which can be made from them again.
+    Codes,
 }
 
 impl Part {
-    const ALL: [Self; 4] = [Self::Graph, Self::Vectors, Self::Tombstones, Self::Labels];
+    const ALL: [Self; 5] = [Self::Graph, Self::Vectors, Self::Tombstones, Self::Labels, Self::Codes];
 
     pub fn file_name(self, generation: u64) -> String {
         let part = match self {
@@ -31,6 +33,7 @@ impl Part {
             Self::Vectors => "vectors",
             Self::Tombstones => "tombstones",
             Self::Labels => "labels",
+            Self::Codes => "codes",
         };
         format!("pennon-{part}-{generation}.arrow")
     }
@@ -114,7 +117,7 @@ pub(super) fn make_read_only(file: &File) {
     }
 }
 
-/// Makes a directory, and those above it, as far as they are missing. Their names last.
+/// Makes a directory, and those above it, as far as they are missing, and makes their names durable.
 pub(super) fn make_directory(dir: &Path) -> Result<()> {
     let is_missing = |ancestor: &&Path| !ancestor.as_os_str().is_empty() && !ancestor.exists();
     let missing: Vec<&Path> = dir.ancestors().take_while(is_missing).collect();
@@ -136,7 +139,7 @@ pub(super) fn lock(dir: &Path) -> Result<File> {
     Ok(file)
 }
 
-/// Makes the names in a directory last. Systems other than Unix do not let directories be opened for that.
+/// Makes the names in a directory durable. Systems other than Unix do not let directories be opened for that.
 pub(super) fn sync_directory(dir: &Path) -> Result<()> {
     if cfg!(unix) {
         File::open(dir).and_then(|dir| dir.sync_all()).map_err(at(dir))?;

@@ -3,7 +3,9 @@
 //! It is JSON for people and for other programs. Its last member is the checksum of all bytes before that member;
 //! from there on the text is compared as it is, so no byte of it can differ unseen.
 
+use std::collections::BTreeMap;
 use std::fs;
+use std::ops::RangeInclusive;
 use std::path::Path;
 
 use arrow_schema::ArrowError;
@@ -15,8 +17,10 @@ use crate::graph::BuildParams;
 use crate::persist::checksum::Sum;
 use crate::persist::directory::{MANIFEST, at};
 
-/// The format that is written, and the only one that is read.
-pub(super) const FORMAT: u32 = 1;
+/// The format that is written.
+pub(super) const FORMAT: u32 = 2;
+/// The formats that are read. Format 1 always has a graph, and has no properties.
+pub(super) const FORMATS: RangeInclusive<u32> = 1..=FORMAT;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Manifest {
@@ -28,17 +32,23 @@ pub(super) struct Manifest {
     /// Vector ids given out, those of dead rows too.
     pub vectors: usize,
     pub tombstones: usize,
-    /// Of those that were not known when it was written, the defaults.
-    pub params: BuildParams,
+    /// The parameters of the build, if there is a graph. Of those that were not known when it was written, the
+    /// defaults.
+    pub params: Option<BuildParams>,
+    /// The caller's.
+    #[serde(default)]
+    pub properties: BTreeMap<String, String>,
     pub files: Files,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Files {
-    pub graph: Sum,
+    pub graph: Option<Sum>,
     pub vectors: Sum,
     pub tombstones: Sum,
     pub labels: Option<Sum>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub codes: Option<Sum>,
 }
 
 /// What is read before anything else can be understood.
@@ -75,10 +85,15 @@ impl Manifest {
             return Err("its checksum is not that of its content".to_string());
         }
         let Version { format } = serde_json::from_slice(bytes).map_err(|e| e.to_string())?;
-        if format != FORMAT {
-            return Err(format!("its format is {format}, this version of pennon reads {FORMAT}"));
+        if !FORMATS.contains(&format) {
+            let (first, last) = (FORMATS.start(), FORMATS.end());
+            return Err(format!("its format is {format}, this version of pennon reads {first} to {last}"));
         }
-        serde_json::from_slice(bytes).map_err(|e| e.to_string())
+        let manifest: Self = serde_json::from_slice(bytes).map_err(|e| e.to_string())?;
+        if manifest.params.is_some() != manifest.files.graph.is_some() {
+            return Err("it has a graph without parameters, or parameters without a graph".to_string());
+        }
+        Ok(manifest)
     }
 }
 
@@ -95,8 +110,15 @@ mod tests {
             dim: 768,
             vectors: 1_000,
             tombstones: 17,
-            params: BuildParams::default().seed(u64::MAX),
-            files: Files { graph: sum(1), vectors: sum(2), tombstones: sum(3), labels: Some(sum(4)) },
+            params: Some(BuildParams::default().seed(u64::MAX)),
+            properties: BTreeMap::from([("column".to_string(), "a \"quoted\" name".to_string())]),
+            files: Files {
+                graph: Some(sum(1)),
+                vectors: sum(2),
+                tombstones: sum(3),
+                labels: Some(sum(4)),
+                codes: Some(sum(5)),
+            },
         }
     }
 
@@ -105,6 +127,7 @@ mod tests {
         for labels in [None, Some(Sum { bytes: 0, crc32: 0 })] {
             let mut manifest = manifest();
             manifest.files.labels = labels;
+            manifest.files.codes = labels;
             let text = manifest.encode().unwrap();
             assert_eq!(Manifest::decode(text.as_bytes()), Ok(manifest));
             let json: serde_json::Value = serde_json::from_str(&text).unwrap();
@@ -128,8 +151,18 @@ mod tests {
 
     #[test]
     fn another_format_is_named() {
-        let text = Manifest { format: 2, ..manifest() }.encode().unwrap();
-        let error = Manifest::decode(text.as_bytes()).unwrap_err();
-        assert_eq!(error, "its format is 2, this version of pennon reads 1");
+        for format in [0, 3] {
+            let text = Manifest { format, ..manifest() }.encode().unwrap();
+            let error = Manifest::decode(text.as_bytes()).unwrap_err();
+            assert_eq!(error, format!("its format is {format}, this version of pennon reads 1 to 2"));
+        }
+    }
+
+    #[test]
+    fn a_graph_has_parameters_and_an_index_without_one_has_none() {
+        let mut flat = Manifest { params: None, ..manifest() };
+        assert!(Manifest::decode(flat.encode().unwrap().as_bytes()).is_err());
+        flat.files.graph = None;
+        assert_eq!(Manifest::decode(flat.encode().unwrap().as_bytes()), Ok(flat));
     }
 }

@@ -6,8 +6,14 @@
 //! pennon-vectors-7.arrow      Lance's flat storage: `_rowid`, `flat`; row `r` of the file for vector id `r`
 //! pennon-tombstones-7.arrow   `__vector_id` of the dead rows
 //! pennon-labels-7.arrow       the caller's batch, if there is one; row `r` for vector id `r`
-//! pennon.lock                 locked by whoever saves
+//! pennon.lock                 locked by those who save
 //! ```
+//! An index without a graph has no graph file. `pennon-codes-7.arrow` is reserved for what can be made from the vectors
+//! again: it is removed with its generation, and passed over by those who do not know it.
+//!
+//! The manifest has a format. Format 2 (0.2 and later) is written; it added indexes without a graph, and properties of
+//! the caller's. Formats 1 (0.1) and 2 are read.
+//!
 //! A file is written once, under the number of a new generation, made read-only, and never changed. A save is
 //! ```text
 //! 1  the files of a new generation, each synced; the directory, synced
@@ -32,22 +38,65 @@ mod map;
 mod open;
 mod save;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use arrow_array::RecordBatch;
 
 use crate::error::Result;
-use crate::index::HnswIndex;
+use crate::index::{Index, Reader};
 use open::{Memory, Saved};
 
-impl HnswIndex {
-    /// Saves the current [version](Self::version) into a directory, which is made if it is not there. An index that
-    /// was saved there before is replaced at one instant: until then, and if the process ends, it is what loads.
+/// What is saved beside an index, in the same generation of files.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct SaveOptions {
+    /// What the caller knows of the rows: row `id` for vector id `id`, dead rows included. Rows past the last vector id
+    /// of the version that is saved are left out, so labels may be ahead of a writer.
+    pub labels: Option<RecordBatch>,
+    /// Names and values of the caller's choice, kept in the manifest.
+    pub properties: BTreeMap<String, String>,
+}
+
+impl SaveOptions {
+    /// Nothing beside the index.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sets the labels.
+    pub fn labels(mut self, labels: RecordBatch) -> Self {
+        self.labels = Some(labels);
+        self
+    }
+
+    /// Adds a property, or replaces its value.
+    pub fn property(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.properties.insert(name.into(), value.into());
+        self
+    }
+}
+
+/// What was saved together: [`Index::load`].
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Loaded {
+    /// The index.
+    pub index: Index,
+    /// What the caller knew of its rows, if that was saved: row `id` for vector id `id`.
+    pub labels: Option<RecordBatch>,
+    /// Names and values of the caller's.
+    pub properties: BTreeMap<String, String>,
+}
+
+impl Reader {
+    /// Saves the version into a directory, which is made if it is not there. An index that was saved there before is
+    /// replaced at one instant: until then, and if the process ends, it is what loads.
     ///
-    /// Dead rows are saved as such, and stay dead: [`compact`](Self::compact) first to be rid of them. Searches and
-    /// deletes go on meanwhile; appends wait while the graph is copied in memory, not while it is written. Other saves
-    /// into the directory are waited for, those of other processes too. Whoever has the older index loaded or mapped
-    /// keeps it. The names of the index's files start with `pennon`: others are left alone.
+    /// Dead rows are saved as such, and stay dead: [compact](Index::compact) first to be rid of them. Searches, appends
+    /// and deletes go on meanwhile; appends wait only while the graph is copied in memory. The save waits for other
+    /// saves into the directory, those of other processes too. Those who have the older index loaded or mapped keep it.
+    /// The names of the index's files start with `pennon`; others are left alone.
     ///
     /// # Errors
     /// - [`Error::Io`] if the directory cannot be written, or the disk is full: the older index is as it was, unless
@@ -59,61 +108,74 @@ impl HnswIndex {
     /// [`Error::ExportTooLarge`]: crate::Error::ExportTooLarge
     /// [`HnswGraph::to_lance_hnsw_batch`]: crate::HnswGraph::to_lance_hnsw_batch
     pub fn save(&self, dir: impl AsRef<Path>) -> Result<()> {
-        save::save(self, dir.as_ref(), None)
+        self.save_with(dir, &SaveOptions::new())
     }
 
-    /// [`save`](Self::save), and beside the index what the caller knows of its rows: row `id` of `labels` for vector
-    /// id `id`, dead rows included. Rows past the last vector id of the version that is saved are left out, so labels
-    /// may be ahead of a writer.
+    /// [`save`](Self::save), and beside the index what the options hold.
     ///
     /// # Errors
     /// As [`save`](Self::save), and [`Error::LabelCount`](crate::Error::LabelCount) if there are fewer labels than
     /// vector ids.
-    pub fn save_with_labels(&self, dir: impl AsRef<Path>, labels: &RecordBatch) -> Result<()> {
-        save::save(self, dir.as_ref(), Some(labels))
+    pub fn save_with(&self, dir: impl AsRef<Path>, options: &SaveOptions) -> Result<()> {
+        save::save(dir.as_ref(), options, self.params(), || self.checkpoint())
+    }
+}
+
+impl Index {
+    /// Saves the version that is current once other saves into the directory are done; see [`Reader::save`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn save(&self, dir: impl AsRef<Path>) -> Result<()> {
+        self.save_with(dir, &SaveOptions::new())
     }
 
-    /// The index that was last saved into a directory, in memory. Vector ids and row ids are what they were, dead rows
-    /// are dead in all versions, also in those of the index that was saved, and appends go on where they stopped; rows
-    /// that were skipped are counted anew.
+    /// [`save`](Self::save), and beside the index what the options hold.
     ///
-    /// All bytes but those of labels, which [`load_labels`](Self::load_labels) looks at, are read and compared with the
-    /// length and the CRC-32 of their file. That finds each flipped bit and
+    /// # Errors
+    /// As [`Reader::save_with`].
+    pub fn save_with(&self, dir: impl AsRef<Path>, options: &SaveOptions) -> Result<()> {
+        save::save(dir.as_ref(), options, self.params(), || self.checkpoint())
+    }
+
+    /// The index that was last saved into a directory, in memory, with the labels and properties of the same save.
+    /// Vector ids and row ids are what they were, dead rows are dead, and appends go on where they stopped; rows that
+    /// were skipped are counted anew.
+    ///
+    /// All bytes are read and compared with the length and the CRC-32 of their file. That finds each flipped bit and
     /// each burst of up to 32 bits, and any other damage with a probability of 1 - 2^-32. It is no protection from
     /// those who forge checksums too; what they make is an error or an index, and not a panic.
+    ///
+    /// Format 2 of the manifest is written, formats 1 and 2 are read.
     ///
     /// # Errors
     /// - [`Error::Io`](crate::Error::Io) if there is no index or it cannot be read,
     /// - [`Error::CorruptIndex`](crate::Error::CorruptIndex) if a file is not what was saved.
-    pub fn load(dir: impl AsRef<Path>) -> Result<Self> {
-        Saved::open(dir.as_ref())?.index(Memory::Heap)
+    pub fn load(dir: impl AsRef<Path>) -> Result<Loaded> {
+        Saved::open(dir.as_ref())?.load(Memory::Heap)
     }
 
-    /// The same, served from its files: vectors, row ids and the lists of level 0 stay in the page cache, where all
-    /// processes that map the index share them, and take no memory of their own. The files are read once and
-    /// compared, as by [`load`](Self::load); what is mapped is not checked again afterwards.
+    /// The index that was last saved into a directory, served from its files: vectors, row ids, labels and the lists
+    /// of level 0 stay in the page cache, where all processes that map the index share them, and take no memory of
+    /// their own. The files are read once and compared, as by [`load`](Self::load); what is mapped is not checked again
+    /// afterwards.
     ///
-    /// The index is read-only: changes are refused with [`Error::ReadOnly`](crate::Error::ReadOnly). A
-    /// [compaction](Self::compact) of it can be changed.
+    /// The index is read-only: changes are refused with [`Error::ReadOnly`](crate::Error::ReadOnly), until it is
+    /// [compacted](Self::compact).
     ///
-    /// Nobody may write to the files that are mapped, or cut them off: searches would have wrong answers or worse, or
-    /// the system would end the process. No save does, and on Unix the files are read-only, so that it cannot happen by
-    /// mistake. Later saves into the directory, and the removal of all of it, do no harm: a local file system
-    /// keeps the bytes of a file as long as it is mapped. A network file system may not, if the file is removed from
-    /// another machine. On Windows, mapped files cannot be removed, and stay until a save after the mapping has ended.
+    /// # Safety
+    /// As long as the index, its readers or anything that shares their buffers is there, nobody may write to the files
+    /// or cut them off: what is read through them would change under references that promise that it does not.
+    ///
+    /// No save does, and on Unix the files are read-only, so that it cannot happen by mistake. Later saves into the
+    /// directory, and the removal of all of it, do no harm: a local file system keeps the bytes of a file as long as it
+    /// is mapped. A network file system may not, if the file is removed from another machine. On Windows, mapped files
+    /// cannot be removed, and stay until a save after the mapping has ended.
     ///
     /// # Errors
     /// As [`load`](Self::load).
-    pub fn load_mmap(dir: impl AsRef<Path>) -> Result<Self> {
-        Saved::open(dir.as_ref())?.index(Memory::Mapped)
-    }
-
-    /// The labels that were saved with the index of a directory, if there were any: row `id` for vector id `id`.
-    /// After a save that came between this and the load of the index, they are those of the later one.
-    ///
-    /// # Errors
-    /// As [`load`](Self::load).
-    pub fn load_labels(dir: impl AsRef<Path>) -> Result<Option<RecordBatch>> {
-        Saved::open(dir.as_ref())?.labels()
+    #[allow(unsafe_code, reason = "nothing but the caller can promise that files do not change")]
+    pub unsafe fn load_mmap(dir: impl AsRef<Path>) -> Result<Loaded> {
+        Saved::open(dir.as_ref())?.load(Memory::Mapped)
     }
 }

@@ -13,7 +13,8 @@ use arrow_buffer::{Buffer, MutableBuffer};
 use crate::error::{Error, Result};
 use crate::format::{FLAT_COLUMN, Storage, VECTOR_ID_COLUMN};
 use crate::graph::HnswGraph;
-use crate::index::HnswIndex;
+use crate::index::{Generation, Index};
+use crate::persist::Loaded;
 use crate::persist::checksum::Sum;
 use crate::persist::directory::{Part, at};
 use crate::persist::ipc::{self, Content};
@@ -31,7 +32,7 @@ pub(super) enum Memory {
 /// A saved index with its files open: they can be read even if a save removes them meanwhile.
 pub(super) struct Saved {
     manifest: Manifest,
-    graph: PartFile,
+    graph: Option<PartFile>,
     vectors: PartFile,
     tombstones: PartFile,
     labels: Option<PartFile>,
@@ -54,7 +55,7 @@ impl Saved {
         let open = |part: Part, sum| PartFile::open(dir.join(part.file_name(manifest.generation)), sum);
         let files = &manifest.files;
         Ok(Self {
-            graph: open(Part::Graph, files.graph)?,
+            graph: files.graph.map(|sum| open(Part::Graph, sum)).transpose()?,
             vectors: open(Part::Vectors, files.vectors)?,
             tombstones: open(Part::Tombstones, files.tombstones)?,
             labels: files.labels.map(|sum| open(Part::Labels, sum)).transpose()?,
@@ -62,23 +63,30 @@ impl Saved {
         })
     }
 
-    pub fn index(&self, memory: Memory) -> Result<HnswIndex> {
+    pub fn load(self, memory: Memory) -> Result<Loaded> {
         let graph = self.read_graph(memory)?;
         let store = self.read_store(memory)?;
         let tombstones = self.read_tombstones()?;
-        let bytes = (self.graph.sum.bytes + self.vectors.sum.bytes) as usize;
-        Ok(match memory {
-            Memory::Heap => HnswIndex::restored(store, graph, &tombstones, false, bytes),
-            Memory::Mapped => HnswIndex::restored(store, graph, &tombstones, true, 0),
-        })
+        let mut generation = Generation::new(store, graph, &tombstones);
+        match memory {
+            Memory::Heap => {
+                generation.loaded_graph_bytes = self.graph.as_ref().map_or(0, |part| part.sum.bytes as usize);
+                generation.loaded_vector_bytes = self.vectors.sum.bytes as usize;
+            }
+            Memory::Mapped => generation.read_only = true,
+        }
+        let labels = self.read_labels(memory)?;
+        Ok(Loaded { index: Index::of(generation), labels, properties: self.manifest.properties })
     }
 
-    fn read_graph(&self, memory: Memory) -> Result<HnswGraph> {
-        let part = &self.graph;
+    fn read_graph(&self, memory: Memory) -> Result<Option<HnswGraph>> {
+        let Some((part, params)) = self.graph.as_ref().zip(self.manifest.params.as_ref()) else {
+            return Ok(None);
+        };
         let batch = part.batch(memory)?;
-        let graph = HnswGraph::import(&batch, Some(&self.manifest.params)).map_err(|e| part.corrupt(e))?;
+        let graph = HnswGraph::import(&batch, Some(params)).map_err(|e| part.corrupt(e))?;
         part.check_count("nodes", graph.len(), self.manifest.vectors)?;
-        Ok(graph)
+        Ok(Some(graph))
     }
 
     fn read_store(&self, memory: Memory) -> Result<ArrowFixedSizeListVectorStore> {
@@ -113,9 +121,9 @@ impl Saved {
         if fits { Ok(ids) } else { Err(part.corrupt(format!("dead rows out of order, or not of {vectors}"))) }
     }
 
-    pub fn labels(&self) -> Result<Option<RecordBatch>> {
+    fn read_labels(&self, memory: Memory) -> Result<Option<RecordBatch>> {
         let Some(part) = &self.labels else { return Ok(None) };
-        let labels = part.batch(Memory::Heap)?;
+        let labels = part.batch(memory)?;
         part.check_count("labels", labels.num_rows(), self.manifest.vectors)?;
         Ok(Some(labels))
     }
@@ -167,7 +175,10 @@ impl PartFile {
             Memory::Mapped => {
                 // Read, not walked through in the mapping, whose pages would all become resident.
                 let is_right = self.sum.check(&self.file).map_err(at(&self.path))?;
-                (map(&self.file).map_err(at(&self.path))?, is_right)
+                // SAFETY: `Memory::Mapped` comes from `Index::load_mmap` alone, whose caller has promised it.
+                #[allow(unsafe_code, reason = "a promise that is passed on")]
+                let bytes = unsafe { map(&self.file) };
+                (bytes.map_err(at(&self.path))?, is_right)
             }
         };
         if is_right { Ok(bytes) } else { Err(self.corrupt("its checksum is not that of its content")) }

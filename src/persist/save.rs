@@ -8,7 +8,9 @@ use arrow_schema::{DataType, Field, Schema};
 
 use crate::error::{Error, Result};
 use crate::format::VECTOR_ID_COLUMN;
-use crate::index::{Checkpoint, HnswIndex};
+use crate::graph::BuildParams;
+use crate::index::Checkpoint;
+use crate::persist::SaveOptions;
 use crate::persist::checksum::{Sum, write_file};
 use crate::persist::directory::{self, Generation, Part};
 use crate::persist::manifest::{FORMAT, Files, Manifest};
@@ -19,35 +21,40 @@ const BATCH_BYTES: usize = 8 << 20;
 /// Their rows are a multiple of this, so that none of the store's blocks of ids lies in two batches.
 const BATCH_ROWS: usize = 256;
 
-pub(super) fn save(index: &HnswIndex, dir: &Path, labels: Option<&RecordBatch>) -> Result<()> {
-    check_labels(labels, index.version().vectors())?;
+/// Saves what `checkpoint` gives under the lock of the directory: the last of two saves has the later version.
+pub(super) fn save(
+    dir: &Path,
+    options: &SaveOptions,
+    params: Option<&BuildParams>,
+    checkpoint: impl FnOnce() -> Result<Checkpoint>,
+) -> Result<()> {
     directory::make_directory(dir)?;
     let _lock = directory::lock(dir)?;
-    // Taken under the lock: the last of two saves has the later version.
-    let checkpoint = index.checkpoint()?;
+    let checkpoint = checkpoint()?;
     let vectors = checkpoint.vectors.len();
-    check_labels(labels, vectors)?;
-    let labels = labels.map(|labels| labels.slice(0, vectors));
+    check_labels(options.labels.as_ref(), vectors)?;
+    let labels = options.labels.as_ref().map(|labels| labels.slice(0, vectors));
 
     // Nothing of the older index is needed, not even that its manifest can be read.
     let named = Manifest::read(dir).map_or(0, |manifest| manifest.generation);
     let mut generation = Generation::after(named, dir)?;
     let number = generation.number;
     let written = write_files(&mut generation, &checkpoint, labels.as_ref())?;
-    // The names have to last before a manifest mentions them.
+    // The names have to be durable before a manifest mentions them.
     directory::sync_directory(dir)?;
     let manifest = Manifest {
         format: FORMAT,
         generation: number,
-        distance_type: index.distance_type(),
-        dim: index.dim(),
+        distance_type: checkpoint.vectors.distance_type(),
+        dim: checkpoint.vectors.dim(),
         vectors,
         tombstones: checkpoint.tombstones.len(),
-        params: index.params().clone(),
+        params: params.cloned(),
+        properties: options.properties.clone(),
         files: written,
     };
     directory::stage_manifest(dir, &manifest.encode()?)?;
-    // From here on nothing of this generation may be removed: whoever reads might see it already.
+    // From here on nothing of this generation may be removed: a reader might see it already.
     generation.keep();
     directory::publish_manifest(dir)?;
     directory::sync_directory(dir)?;
@@ -71,10 +78,11 @@ fn write_files(
     let ids = UInt32Array::from(checkpoint.tombstones.clone());
     let tombstones = RecordBatch::try_new(Arc::new(Schema::new(vec![dead])), vec![Arc::new(ids)])?;
     Ok(Files {
-        graph: write(generation, Part::Graph, &checkpoint.graph)?,
+        graph: checkpoint.graph.as_ref().map(|graph| write(generation, Part::Graph, graph)).transpose()?,
         vectors: write_vectors(generation, checkpoint)?,
         tombstones: write(generation, Part::Tombstones, &tombstones)?,
         labels: labels.map(|labels| write(generation, Part::Labels, labels)).transpose()?,
+        codes: None,
     })
 }
 

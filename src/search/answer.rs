@@ -40,6 +40,14 @@ impl Hits {
         Self { rows, stats }
     }
 
+    /// The answer to a query that is null.
+    pub(crate) fn none() -> Self {
+        let (distances, estimates, reranked, nodes, ef) = (0, 0, 0, 0, 0);
+        let plan = SearchPlan::Scan;
+        let stats = SearchStats { plan, distances, estimates, reranked, nodes, ef, complete: true };
+        Self { rows: Vec::new(), stats }
+    }
+
     /// False if a deadline or a limit ended the search before it was done: then nearer rows may be missing.
     pub fn complete(&self) -> bool {
         self.stats.complete

@@ -31,7 +31,11 @@ impl Effort {
             estimates: 0,
             reranked: 0,
             nodes: 0,
-            max_distances: u64::MAX, deadline: None, spent: false, looks: 0 }
+            max_distances: u64::MAX,
+            deadline: None,
+            spent: false,
+            looks: 0,
+        }
     }
 
     /// An effort that ends when so many rows were scored.

@@ -183,7 +183,13 @@ pub(crate) fn search_all<S: VectorSource + ?Sized>(
     let all = Nearest::new(source, &query, codes, k, range);
     let part = |ids: Range<u32>| {
         let (mut nearest, mut effort) = (BinaryHeap::new(), Effort::limited(params));
-        for_each_block(&scope, ids, &mut effort, |_| true, |block, effort| all.compare(&mut nearest, block, effort));
+        for_each_block(
+            &scope,
+            ids,
+            &mut effort,
+            |_| true,
+            |block, effort| all.compare(&mut nearest, block, effort),
+        );
         (nearest, effort)
     };
     let parts: Vec<(BinaryHeap<u64>, Effort)> = if end <= JOB || params.max_distances.is_some() {

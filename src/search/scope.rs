@@ -2,9 +2,12 @@
 
 use std::ops::Range;
 
-use crate::error::{Error, Result};
+use arrow_buffer::BooleanBuffer;
+
+use crate::error::Result;
 use crate::search::SearchParams;
-use crate::search::mask::RowMask;
+use crate::search::mask::{RowMask, RowSet};
+use crate::search::query::saturate;
 use crate::search::version::{IndexVersion, Versions};
 use crate::util::hash::mix;
 use crate::vectors::VectorSource;
@@ -19,7 +22,7 @@ pub(crate) struct Scope<'a, S: ?Sized> {
     visible: u32,
     dead: Option<(&'a Versions, IndexVersion)>,
     max_row_id: Option<u64>,
-    mask: Option<&'a RowMask>,
+    mask: Option<&'a RowSet>,
 }
 
 impl<'a, S: VectorSource + ?Sized> Scope<'a, S> {
@@ -30,10 +33,8 @@ impl<'a, S: VectorSource + ?Sized> Scope<'a, S> {
         visible: u32,
         dead: Option<(&'a Versions, IndexVersion)>,
     ) -> Result<Self> {
-        if let Some(RowMask::Ids(bits)) = &params.mask
-            && bits.len() != visible as usize
-        {
-            return Err(Error::MaskLength { expected: visible as usize, actual: bits.len() });
+        if let Some(RowMask(mask)) = &params.mask {
+            mask.check(visible as usize, dead.map(|(_, version)| version.generation()))?;
         }
         let max_row_id = params.max_row_id.filter(|&highest| highest < u64::MAX);
         let below = max_row_id.and_then(|highest| source.visible_len(highest));
@@ -53,7 +54,7 @@ impl<'a, S: VectorSource + ?Sized> Scope<'a, S> {
         mask: Option<&'a RowMask>,
     ) -> Self {
         let dead = dead.filter(|(_, version)| version.deletes() > 0);
-        Self { source, visible, dead, max_row_id, mask }
+        Self { source, visible, dead, max_row_id, mask: mask.map(|mask| &mask.0) }
     }
 
     /// The watermark, unless it is part of [`visible`](Self::visible).
@@ -83,12 +84,8 @@ impl<'a, S: VectorSource + ?Sized> Scope<'a, S> {
     }
 
     fn is_wanted(&self, id: u32) -> bool {
-        let Some(mask) = self.mask else { return self.is_below(id) };
-        match mask {
-            RowMask::Ids(bits) => bits.value(id as usize) && self.is_below(id),
-            RowMask::RowIds(row_ids) => self.is_below(id) && row_ids.contains(self.source.row_id(id)),
-            RowMask::Predicate(test) => self.is_below(id) && test(self.source.row_id(id)),
-        }
+        let row_id = || self.source.row_id(id);
+        self.is_below(id) && self.mask.is_none_or(|mask| mask.contains(id, &row_id))
     }
 
     fn is_below(&self, id: u32) -> bool {
@@ -100,15 +97,30 @@ impl<'a, S: VectorSource + ?Sized> Scope<'a, S> {
         let visible = u64::from(self.visible);
         let share = |part: u64| part as f64 / visible.max(1) as f64;
         let alive = self.dead.map_or(1.0, |(_, version)| share(version.live() as u64).min(1.0));
+        let of_members = |members: u64| {
+            // Dead rows may have the row ids of live ones: members are live rows.
+            let live = (visible as f64 * alive).max(1.0);
+            (members as f64 / live).min(1.0)
+        };
+        let of_bits = |bits: &BooleanBuffer| {
+            let len = bits.len().min(self.visible as usize);
+            share(bits.slice(0, len).count_set_bits() as u64)
+        };
         let of_mask = match self.mask {
             None => 1.0,
-            Some(RowMask::Ids(bits)) => share(bits.slice(0, self.visible as usize).count_set_bits() as u64),
-            Some(RowMask::RowIds(row_ids)) => {
-                // Dead rows may have the row ids of live ones: members are live rows.
-                let live = (visible as f64 * alive).max(1.0);
-                (row_ids.len() as f64 / live).min(1.0)
+            Some(RowSet::Ids { bits, .. }) => of_bits(bits),
+            Some(RowSet::RowIds(row_ids)) => of_members(row_ids.len()),
+            Some(RowSet::Range { .. }) if self.ascends() => {
+                share(self.in_range(0..self.visible).len() as u64)
             }
-            Some(RowMask::Predicate(_)) => return self.sample(|id| self.admits(id)),
+            Some(mask) => {
+                let sampled = self.sample(|id| self.admits(id));
+                return match mask.enumerable() {
+                    Some(RowSet::Ids { bits, .. }) => sampled.min(bits.count_set_bits() as u64),
+                    Some(RowSet::RowIds(row_ids)) => sampled.min(row_ids.len()),
+                    _ => sampled,
+                };
+            }
         };
         let below = match self.max_row_id {
             Some(_) => share(self.sample(|id| self.is_below(id))),
@@ -119,14 +131,45 @@ impl<'a, S: VectorSource + ?Sized> Scope<'a, S> {
 
     /// Rows that [`for_each`](Self::for_each) has to test.
     pub fn tests(&self) -> u64 {
-        match self.mask {
-            Some(RowMask::Ids(_)) => 0,
+        let Some(mask) = self.mask else {
+            return if self.is_everything() { 0 } else { u64::from(self.visible) };
+        };
+        let is_part = matches!(mask, RowSet::And(_));
+        match mask.enumerable() {
+            Some(RowSet::Ids { bits, .. }) if is_part => bits.count_set_bits() as u64,
+            Some(RowSet::Ids { .. }) => 0,
             // Where row ids ascend, those between two members are passed over.
-            Some(RowMask::RowIds(_)) if self.source.visible_len(u64::MAX).is_some() => 0,
-            Some(RowMask::RowIds(_)) => u64::from(self.visible),
-            Some(RowMask::Predicate(_)) => u64::from(self.visible),
-            None if self.is_everything() => 0,
-            None => u64::from(self.visible),
+            Some(RowSet::RowIds(row_ids)) if self.ascends() => {
+                if is_part {
+                    row_ids.len()
+                } else {
+                    0
+                }
+            }
+            None if self.ascends() && matches!(mask, RowSet::Range { .. }) => 0,
+            _ => self.in_range(0..self.visible).len() as u64,
+        }
+    }
+
+    /// Whether row ids ascend with ids.
+    fn ascends(&self) -> bool {
+        self.source.visible_len(u64::MAX).is_some()
+    }
+
+    /// Those of some ids whose row ids are in the range that the mask asks for, if row ids ascend; else all.
+    fn in_range(&self, ids: Range<u32>) -> Range<u32> {
+        let (first, last) = self.mask.map_or((0, u64::MAX), RowSet::row_ids);
+        if (first, last) == (0, u64::MAX) {
+            return ids;
+        }
+        let up_to = |row_id| self.source.visible_len(row_id).map(saturate);
+        let start = first.checked_sub(1).map_or(Some(0), up_to);
+        match start.zip(up_to(last)) {
+            Some((start, end)) => {
+                let end = end.min(ids.end);
+                start.max(ids.start).min(end)..end
+            }
+            None => ids,
         }
     }
 
@@ -142,21 +185,21 @@ impl<'a, S: VectorSource + ?Sized> Scope<'a, S> {
 
     /// Calls `visit` with the ids of a range that are in the scope, until it says to stop.
     pub fn for_each(&self, ids: Range<u32>, mut visit: impl FnMut(u32) -> bool) {
-        let ids = ids.start..ids.end.min(self.visible);
+        let ids = self.in_range(ids.start..ids.end.min(self.visible));
         if ids.is_empty() {
             return;
         }
         let mut offer = |id| !self.admits(id) || visit(id);
-        match self.mask {
-            Some(RowMask::Ids(bits)) => {
-                let bits = bits.slice(ids.start as usize, ids.len());
+        match self.mask.and_then(RowSet::enumerable) {
+            Some(RowSet::Ids { bits, .. }) => {
+                let (start, end) = (ids.start as usize, (ids.end as usize).min(bits.len()));
+                let bits = bits.slice(start.min(end), end.saturating_sub(start));
                 let _ = bits.set_indices_u32().all(|at| offer(ids.start + at));
             }
-            Some(RowMask::RowIds(row_ids)) => {
+            Some(RowSet::RowIds(row_ids)) => {
                 let mut members = row_ids.iter().peekable();
                 let (mut id, mut last) = (ids.start, 0);
-                let sparse = row_ids.len().saturating_mul(32) < ids.len() as u64
-                    && self.source.visible_len(u64::MAX).is_some();
+                let sparse = row_ids.len().saturating_mul(32) < ids.len() as u64 && self.ascends();
                 while id < ids.end {
                     let (row_id, rows) = self.source.row_id_run(id);
                     let rows = rows.clamp(1, ids.end - id);

@@ -13,26 +13,36 @@
 //! A cell that a reader's version covers was stored before the word it loaded; what it may see besides are later
 //! deletes, whose numbers are above its own.
 //!
-//! A loaded index begins with dead vectors: its first version has as many deletes as these are, each of them dead from
-//! number 1 on, and an older version, which was of the index that was saved, means the first.
+//! A loaded or compacted index may begin with dead vectors: its first version has as many deletes as these are, and no
+//! earlier version is handed out.
 
+use std::fmt;
 use std::sync::OnceLock;
+
+use serde::{Deserialize, Serialize};
 
 use crate::util::atomics::{AtomicU32, AtomicU64, Ordering};
 use crate::util::chunked::Chunked;
 
-/// A state of an index, to search it as of then: [`SearchParams::version`](crate::SearchParams::version).
-/// It keeps nothing alive and costs nothing to hold. It is of one index: a compacted or loaded one has versions of its
-/// own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// A state of an index, to read it as of then: [`Index::reader_at`](crate::Index::reader_at).
+///
+/// It keeps nothing alive and costs nothing to hold. It belongs to one generation of one index: a compaction begins
+/// another generation, and in that one, as in any other index, it is an error and never an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct IndexVersion {
+    generation: u64,
     vectors: u32,
     deletes: u32,
 }
 
 impl IndexVersion {
-    pub(crate) fn new(vectors: u32, deletes: u32) -> Self {
-        Self { vectors, deletes }
+    pub(crate) fn new(generation: u64, vectors: u32, deletes: u32) -> Self {
+        Self { generation, vectors, deletes }
+    }
+
+    /// The number of the generation. No two generations in a process have the same, whatever their index.
+    pub fn generation(self) -> u64 {
+        self.generation
     }
 
     /// Vector ids given out: those of dead rows too.
@@ -40,14 +50,14 @@ impl IndexVersion {
         self.vectors as usize
     }
 
-    /// Rows deleted or replaced so far.
-    pub(crate) fn deletes(self) -> u32 {
+    /// Vectors that are dead: rows deleted or replaced since the generation began, and those it began with.
+    pub fn deletes(self) -> u32 {
         self.deletes
     }
 
-    /// No later than `now`: a version of another index means nothing here.
-    pub(crate) fn at_most(self, now: Self) -> Self {
-        Self { vectors: self.vectors.min(now.vectors), deletes: self.deletes.min(now.deletes) }
+    /// The version after more vectors and more deletes of its generation.
+    pub(crate) fn then(self, vectors: u32, deletes: u32) -> Self {
+        Self { vectors, deletes, ..self }
     }
 
     /// Rows that are alive.
@@ -56,8 +66,17 @@ impl IndexVersion {
     }
 }
 
-/// The current version and the dead vectors of all versions.
+impl fmt::Display for IndexVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { generation, vectors, deletes } = self;
+        write!(f, "generation {generation}, {vectors} vectors, {deletes} of them dead")
+    }
+}
+
+/// The current version of a generation, and the dead vectors of all its versions.
 pub(crate) struct Versions {
+    /// The number of the generation.
+    generation: u64,
     word: AtomicU64,
     /// Deletes of the first version.
     first: u32,
@@ -66,31 +85,32 @@ pub(crate) struct Versions {
 }
 
 impl Versions {
-    pub fn new() -> Self {
-        Self { word: AtomicU64::new(0), first: 0, deleted_by: OnceLock::new() }
-    }
-
-    /// Those of an index that begins with so many vectors, some of which are dead in all versions.
-    pub fn starting_with(vectors: u32, dead: &[u32]) -> Self {
-        let first = IndexVersion::new(vectors, dead.len() as u32);
-        let versions = Self { first: first.deletes, ..Self::new() };
+    /// Those of a generation that begins with so many vectors, some of which are dead in all versions.
+    pub fn starting_with(generation: u64, vectors: u32, dead: &[u32]) -> Self {
+        let first = IndexVersion::new(generation, vectors, dead.len() as u32);
+        let word = AtomicU64::new(0);
+        let versions = Self { generation, word, first: first.deletes, deleted_by: OnceLock::new() };
         dead.iter().for_each(|&id| versions.bury(id, 1));
         versions.publish(first);
         versions
     }
 
-    /// No earlier than the first, as far as deletes go.
-    pub fn at_least_first(&self, version: IndexVersion) -> IndexVersion {
-        IndexVersion { deletes: version.deletes.max(self.first), ..version }
+    /// Whether a version is one that [`current`](Self::current) can have given.
+    pub fn knows(&self, version: IndexVersion) -> bool {
+        let now = self.current();
+        version.generation == self.generation
+            && version.vectors <= now.vectors
+            && (self.first..=now.deletes).contains(&version.deletes)
     }
 
+    /// What a reader sees from now on.
     pub fn current(&self) -> IndexVersion {
         // Pairs with `publish`: the cells of all deletes that the word counts were stored before.
         let word = self.word.load(Ordering::Acquire);
-        IndexVersion { vectors: (word >> 32) as u32, deletes: word as u32 }
+        IndexVersion::new(self.generation, (word >> 32) as u32, word as u32)
     }
 
-    /// From now on searches see `version`. One writer at a time.
+    /// From now on readers see `version`. One writer at a time.
     pub fn publish(&self, version: IndexVersion) {
         let word = u64::from(version.vectors) << 32 | u64::from(version.deletes);
         self.word.store(word, Ordering::Release);

@@ -4,12 +4,13 @@ use std::fmt;
 
 use arrow_array::{Array, FixedSizeListArray};
 use arrow_buffer::NullBuffer;
+use serde::{Deserialize, Serialize};
 
 use crate::distance::DistanceType;
 use crate::distance::element::Element;
 
 /// How many rows got no id, by reason. A row counts once, under the first reason that holds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SkippedRows {
     /// The row is null.
     pub null: u64,

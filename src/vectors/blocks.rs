@@ -195,20 +195,18 @@ impl<T: Stored> Directory<T> {
         Some(((place >> 32) as u32, place as u32))
     }
 
-    /// A directory of the given ids alone, ascending, in their order.
-    pub fn retain(&self, ids: &[u32]) -> Self {
-        let kept = Self::new(self.dim);
-        let places: Vec<(u32, u32)> = ids.iter().filter_map(|&id| self.place_of(id)).collect();
+    /// Appends the vectors of ascending ids of another directory, over its buffers. Single writer.
+    pub fn extend_from(&self, other: &Self, ids: &[u32]) {
+        let places: Vec<(u32, u32)> = ids.iter().filter_map(|&id| other.place_of(id)).collect();
         for places in places.chunk_by(|a, b| a.0 == b.0) {
             let runs: Vec<(u32, u32)> = places
                 .chunk_by(|a, b| a.1.checked_add(1) == Some(b.1))
                 .map(|run| (run[0].1, run.len() as u32))
                 .collect();
-            if let Some(batch) = self.batches.get(places[0].0).and_then(OnceLock::get) {
-                kept.append(batch.clone(), &runs);
+            if let Some(batch) = other.batches.get(places[0].0).and_then(OnceLock::get) {
+                self.append(batch.clone(), &runs);
             }
         }
-        kept
     }
 
     /// A directory of the given ids, in their order, over one new buffer.

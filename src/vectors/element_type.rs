@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
@@ -11,6 +12,7 @@ use arrow_array::{Array, ArrayRef, FixedSizeBinaryArray, PrimitiveArray};
 use arrow_buffer::Buffer;
 use arrow_schema::{DataType, Field, FieldRef};
 use half::f16;
+use serde::{Deserialize, Serialize};
 
 use crate::distance::DistanceType;
 use crate::distance::element::Element;
@@ -22,7 +24,7 @@ const EXTENSION_METADATA: &str = "ARROW:extension:metadata";
 const BFLOAT16: &str = "lance.bfloat16";
 
 /// What a vector is made of. Distances are computed in `f32` whatever it is, and queries are `f32`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum ElementType {
     /// IEEE half precision.
@@ -41,6 +43,9 @@ pub enum ElementType {
 }
 
 impl ElementType {
+    const ALL: [Self; 6] =
+        [Self::Float16, Self::BFloat16, Self::Float32, Self::Float64, Self::Int8, Self::UInt8];
+
     /// The elements and the dimension of a column of vectors.
     ///
     /// # Errors
@@ -55,7 +60,7 @@ impl ElementType {
         Ok((element_type, usize::try_from(*dim).unwrap_or(0)))
     }
 
-    fn of_item(item: &Field) -> Option<Self> {
+    pub(crate) fn of_item(item: &Field) -> Option<Self> {
         Some(match item.data_type() {
             DataType::Float16 => Self::Float16,
             DataType::Float32 => Self::Float32,
@@ -94,13 +99,22 @@ impl ElementType {
 
     pub(crate) fn check(self, distance_type: DistanceType) -> Result<()> {
         if distance_type == DistanceType::Hamming && self != Self::UInt8 {
-            return Err(Error::UnsupportedElement {
-                distance_type: distance_type.to_string(),
-                requirement: "UInt8",
-                actual: self.to_string(),
-            });
+            return Err(Error::UnsupportedElement { distance_type, requirement: "UInt8", actual: self });
         }
         Ok(())
+    }
+}
+
+impl FromStr for ElementType {
+    type Err = Error;
+
+    /// The name that [`Display`](fmt::Display) prints, in upper or lower case.
+    fn from_str(name: &str) -> Result<Self> {
+        let named = |element_type: &Self| element_type.to_string().eq_ignore_ascii_case(name);
+        Self::ALL.into_iter().find(named).ok_or_else(|| Error::UnsupportedType {
+            expected: "of Float16, BFloat16, Float32, Float64, Int8 or UInt8",
+            actual: name.to_string(),
+        })
     }
 }
 
@@ -111,7 +125,7 @@ impl fmt::Display for ElementType {
 }
 
 /// An element as Arrow stores it.
-pub(crate) trait Stored: Element {
+pub(crate) trait Stored: Element + Default {
     /// The values of an array of such elements.
     fn values(array: &dyn Array) -> Option<&[Self]>;
 

@@ -4,8 +4,10 @@
 mod store;
 
 mod admit;
+mod appended;
 mod blocks;
 mod element_type;
+mod lists;
 mod row_ids;
 mod snapshot;
 mod source;
@@ -13,10 +15,14 @@ mod source;
 pub(crate) mod test_line;
 
 pub use admit::SkippedRows;
+pub use appended::Appended;
 pub use element_type::ElementType;
 pub(crate) use element_type::widened;
+pub(crate) use lists::fixed_size_lists;
 pub use row_ids::RowIds;
 pub use snapshot::VectorStoreSnapshot;
 pub use source::VectorSource;
 pub use store::ArrowFixedSizeListVectorStore;
-pub(crate) use store::{Appended, usable_rows};
+pub(crate) use store::Placed;
+#[cfg(feature = "lance")]
+pub(crate) use store::usable_rows;

@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 #[derive(Clone, Debug)]
 pub enum RowIds {
     /// Row `i` of the batch has this one plus `i`, whether or not the rows before it are usable.
-    From(u64),
+    StartingAt(u64),
     /// One for each row.
     Each(UInt64Array),
 }
@@ -17,7 +17,7 @@ impl RowIds {
     /// Checks that there is a row id for each of `rows` rows.
     pub(crate) fn check(&self, rows: usize) -> Result<()> {
         match self {
-            &Self::From(row_id_start) => {
+            &Self::StartingAt(row_id_start) => {
                 if row_id_start.checked_add((rows as u64).saturating_sub(1)).is_none() {
                     return Err(Error::RowIdOverflow { row_id_start, rows });
                 }
@@ -37,7 +37,7 @@ impl RowIds {
     /// Whether each row id is above the one before, and the first.
     pub(crate) fn ascending_from(&self) -> Option<u64> {
         match self {
-            &Self::From(start) => Some(start),
+            &Self::StartingAt(start) => Some(start),
             Self::Each(row_ids) => {
                 let row_ids = row_ids.values();
                 row_ids.is_sorted_by(|a, b| a < b).then(|| row_ids.first().copied().unwrap_or(u64::MAX))
@@ -59,7 +59,7 @@ impl RowIds {
     #[inline]
     pub(crate) fn get(&self, row: usize) -> u64 {
         match self {
-            Self::From(start) => start.wrapping_add(row as u64),
+            Self::StartingAt(start) => start.wrapping_add(row as u64),
             Self::Each(row_ids) => row_ids.values().get(row).copied().unwrap_or(u64::MAX),
         }
     }
@@ -67,7 +67,7 @@ impl RowIds {
     /// Rows from `row` on whose row ids count up by one.
     pub(crate) fn run(&self, row: usize, rows: usize) -> usize {
         match self {
-            Self::From(_) => rows,
+            Self::StartingAt(_) => rows,
             Self::Each(row_ids) => {
                 let following = row_ids.values().get(row..row + rows).unwrap_or(&[]).windows(2);
                 1 + following.take_while(|pair| pair[0].checked_add(1) == Some(pair[1])).count()
@@ -78,7 +78,7 @@ impl RowIds {
     /// Whether the row ids of `rows` rows from `row` on ascend.
     pub(crate) fn ascend(&self, row: usize, rows: usize) -> bool {
         match self {
-            Self::From(_) => true,
+            Self::StartingAt(_) => true,
             Self::Each(row_ids) => row_ids
                 .values()
                 .get(row..row + rows)
@@ -89,7 +89,7 @@ impl RowIds {
 
 impl From<u64> for RowIds {
     fn from(row_id_start: u64) -> Self {
-        Self::From(row_id_start)
+        Self::StartingAt(row_id_start)
     }
 }
 

@@ -1,6 +1,6 @@
 //! The vector store: the caller's Arrow batches, kept where they are, and an id for each usable row.
 
-/// The same for whatever elements there are.
+/// Evaluates an expression on the directory, whatever its elements are.
 macro_rules! of_elements {
     ($elements:expr, $directory:ident => $result:expr) => {
         match &$elements {
@@ -62,14 +62,16 @@ impl Elements {
         }
     }
 
-    fn retain(&self, ids: &[u32]) -> Self {
-        match self {
-            Self::Float16(directory) => Self::Float16(directory.retain(ids)),
-            Self::BFloat16(directory) => Self::BFloat16(directory.retain(ids)),
-            Self::Float32(directory) => Self::Float32(directory.retain(ids)),
-            Self::Float64(directory) => Self::Float64(directory.retain(ids)),
-            Self::Int8(directory) => Self::Int8(directory.retain(ids)),
-            Self::UInt8(directory) => Self::UInt8(directory.retain(ids)),
+    /// Appends vectors of another directory, over the same buffers. Those of other elements are none.
+    fn extend_from(&self, other: &Self, ids: &[u32]) {
+        match (self, other) {
+            (Self::Float16(directory), Self::Float16(other)) => directory.extend_from(other, ids),
+            (Self::BFloat16(directory), Self::BFloat16(other)) => directory.extend_from(other, ids),
+            (Self::Float32(directory), Self::Float32(other)) => directory.extend_from(other, ids),
+            (Self::Float64(directory), Self::Float64(other)) => directory.extend_from(other, ids),
+            (Self::Int8(directory), Self::Int8(other)) => directory.extend_from(other, ids),
+            (Self::UInt8(directory), Self::UInt8(other)) => directory.extend_from(other, ids),
+            _ => {}
         }
     }
 
@@ -125,7 +127,7 @@ impl ArrowFixedSizeListVectorStore {
     /// - the lists have another length than `dim` ([`Error::DimensionMismatch`]),
     /// - the row ids or the vector ids overflow ([`Error::RowIdOverflow`], [`Error::TooManyVectors`]).
     pub fn append_batch(&self, vectors: Arc<FixedSizeListArray>, row_id_start: u64) -> Result<Range<u32>> {
-        self.append(&vectors, RowIds::From(row_id_start)).map(|appended| appended.ids)
+        self.append(&vectors, RowIds::StartingAt(row_id_start)).map(|placed| placed.ids)
     }
 
     /// Appends the usable rows of a batch under row ids of the caller's choice, one for each row.
@@ -138,7 +140,7 @@ impl ArrowFixedSizeListVectorStore {
         vectors: Arc<FixedSizeListArray>,
         row_ids: &UInt64Array,
     ) -> Result<Range<u32>> {
-        self.append(&vectors, RowIds::from(row_ids)).map(|appended| appended.ids)
+        self.append(&vectors, RowIds::from(row_ids)).map(|placed| placed.ids)
     }
 
     /// Everything that [`append`](Self::append) refuses, but for the number of vectors.
@@ -147,7 +149,7 @@ impl ArrowFixedSizeListVectorStore {
         row_ids.check(vectors.len())
     }
 
-    pub(crate) fn append(&self, vectors: &FixedSizeListArray, row_ids: RowIds) -> Result<Appended> {
+    pub(crate) fn append(&self, vectors: &FixedSizeListArray, row_ids: RowIds) -> Result<Placed> {
         let (values, _) = self.check_rows(vectors, &row_ids)?;
         let admitted = of_elements!(self.directory, directory => {
             admit_to(directory, vectors, values, self.distance_type)
@@ -160,7 +162,7 @@ impl ArrowFixedSizeListVectorStore {
     ///
     /// # Errors
     /// As [`append`](Self::append), and [`Error::InvalidBatch`] if something is null.
-    pub(crate) fn append_usable(&self, vectors: &FixedSizeListArray, row_ids: RowIds) -> Result<Appended> {
+    pub(crate) fn append_usable(&self, vectors: &FixedSizeListArray, row_ids: RowIds) -> Result<Placed> {
         let (values, rows) = self.check_rows(vectors, &row_ids)?;
         let nulls = vectors.null_count() + values.null_count();
         if nulls > 0 {
@@ -184,7 +186,7 @@ impl ArrowFixedSizeListVectorStore {
     }
 
     /// Gives the next ids to the rows of a batch that were admitted.
-    fn commit(&self, values: &ArrayRef, row_ids: RowIds, admitted: admit::Admitted) -> Result<Appended> {
+    fn commit(&self, values: &ArrayRef, row_ids: RowIds, admitted: admit::Admitted) -> Result<Placed> {
         let mut skipped = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         let start = of_elements!(self.directory, directory => directory.committed());
         let end = u32::try_from(admitted.rows)
@@ -197,7 +199,7 @@ impl ArrowFixedSizeListVectorStore {
             let batch = Batch { values: Arc::clone(values), row_ids, own_bytes: 0 };
             of_elements!(self.directory, directory => directory.append(batch, &admitted.runs));
         }
-        Ok(Appended { ids: start..end, runs: admitted.runs })
+        Ok(Placed { ids: start..end, runs: admitted.runs })
     }
 
     /// The child values, from the first row of the array on.
@@ -223,11 +225,22 @@ impl ArrowFixedSizeListVectorStore {
         Ok(vectors.values())
     }
 
-    /// A store of the given ids alone, over the same buffers.
-    pub(crate) fn retain(&self, ids: &[u32]) -> Self {
+    /// A store without vectors, for vectors as these are.
+    pub(crate) fn emptied(&self) -> Self {
         let Self { dim, distance_type, element_type, .. } = *self;
-        let directory = self.directory.retain(ids);
+        let directory = Elements::new(element_type, dim);
         Self { dim, distance_type, element_type, directory, writer: Mutex::default() }
+    }
+
+    /// Appends vectors of a store of the same kind, ascending ids of it, over its buffers.
+    pub(crate) fn extend_from(&self, other: &Self, ids: &[u32]) {
+        let _one_at_a_time = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        self.directory.extend_from(&other.directory, ids);
+    }
+
+    /// Counts rows that were skipped elsewhere.
+    pub(crate) fn add_skipped(&self, skipped: SkippedRows) {
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner).add(skipped);
     }
 
     /// A store of the given ids, in their order, over one buffer of its own.
@@ -277,14 +290,15 @@ impl ArrowFixedSizeListVectorStore {
         VectorStoreSnapshot { store: Arc::clone(self), len: self.committed_len() as u32 }
     }
 
-    /// The same without a share in the store: no reference count is written to.
+    /// The vectors appended so far, without a share in the store: no reference count is written to.
     pub(crate) fn view(&self) -> VectorStoreSnapshot<&Self> {
         VectorStoreSnapshot { store: self, len: self.committed_len() as u32 }
     }
 }
 
-/// What became of a batch.
-pub(crate) struct Appended {
+/// Where the rows of a batch are now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Placed {
     pub ids: Range<u32>,
     /// The rows that got these ids: first position and length.
     pub runs: Vec<(u32, u32)>,
@@ -299,6 +313,7 @@ fn admit_to<T: Stored>(
     admit::admit(vectors, values.nulls(), T::values(values).unwrap_or(&[]), distance_type)
 }
 
+#[cfg(feature = "lance")]
 /// The rows of an array that get an id under a metric: first position and length of each run.
 pub(crate) fn usable_rows(
     vectors: &FixedSizeListArray,

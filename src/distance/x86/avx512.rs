@@ -2,14 +2,9 @@
 
 use std::arch::x86_64::*;
 
-<<<<<<< HEAD
-use crate::distance::ROWS;
-use crate::distance::x86::common_len;
-=======
 use super::common_len;
 use crate::distance::isa::Avx512;
 use crate::distance::sums::{DOT, L2, LANES, ROWS, Sums};
->>>>>>> distance
 
 impl Sums<f32, f32> for Avx512 {
     type Sum = f32;

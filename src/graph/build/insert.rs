@@ -24,7 +24,7 @@ use crate::graph::memory::slots::NONE;
 use crate::graph::memory::watermarks::Entry;
 use crate::graph::walk::scorer::{Coded, Rows, Scorer};
 use crate::graph::walk::steps::{Walk, descent_width};
-use crate::graph::{BuildParams, Coding, HnswGraph, Selection, Writer};
+use crate::graph::{HnswGraph, Selection, Writer};
 use crate::search::scored::{distance, id, key};
 use crate::vectors::VectorSource;
 
@@ -282,11 +282,8 @@ impl HnswGraph {
             self.nodes.grow(id);
         }
         let mut order: Vec<u32> = ids.clone().collect();
-        let codes = self.codes.get_or_init(|| Self::codes_for(&self.params, source)).as_ref();
-        if let Some(codes) = codes {
-            // Before `ready` covers the ids, as all that readers need of them.
-            codes.extend(ids.end, |id| source.widened(id));
-        }
+        // Before `ready` covers the ids, as all that readers need of them.
+        let codes = self.code_up_to(ids.end, source);
         let probes = Probes::new(&order, codes, source);
         let siblings = Siblings::measure(&order, &probes);
         // Nodes that go the same way down are linked one after the other: they read the same rows, and
@@ -364,12 +361,6 @@ impl HnswGraph {
             }
         }
         Forward { id, levels, anchor }
-    }
-
-    /// The codes of a graph over these vectors, if any.
-    fn codes_for<S: VectorSource + ?Sized>(params: &BuildParams, source: &S) -> Option<Codes> {
-        let wanted = params.codes != Coding::Off && source.has_plain_metric();
-        wanted.then(|| Codes::new(source.dim(), source.distance_type()))?
     }
 
     /// Writes the forward lists of a sub-batch and returns the upper rows then in use.

@@ -64,6 +64,7 @@ pub enum Coding {
 /// Every node is reachable whatever the choices: the edges that make it so are exempt from them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
+#[non_exhaustive]
 pub struct BuildParams {
     /// Number of levels a graph may have: 7 allows levels 0 to 6.
     pub max_level: u16,

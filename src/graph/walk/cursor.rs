@@ -182,7 +182,8 @@ fn score_rest<S: VectorSource, R: Scorer>(walk: &mut Walk<'_, R>, goal: &Goal<'_
             distances.resize(ids.len(), 0.0);
             scorer.score(ids, &mut distances);
             let keys = ids.iter().zip(&distances).map(|(&id, &distance)| key(distance, id));
-            let in_range = keys.filter(|key| goal.range.as_ref().is_none_or(|(range, _)| range.contains(key)));
+            let in_range =
+                keys.filter(|key| goal.range.as_ref().is_none_or(|(range, _)| range.contains(key)));
             rest.extend(in_range.map(Reverse));
         },
     );

@@ -31,7 +31,11 @@ pub(crate) fn rerank<S: VectorSource + ?Sized, R: Scorer>(
     let mut met = met.peekable();
     loop {
         let missing = k - nearest.len().min(k);
-        let farthest = if missing == 0 { nearest.peek().copied().map_or(f32::NEG_INFINITY, distance) } else { f32::INFINITY };
+        let farthest = if missing == 0 {
+            nearest.peek().copied().map_or(f32::NEG_INFINITY, distance)
+        } else {
+            f32::INFINITY
+        };
         let group = if missing == 0 { GROUP } else { missing.next_multiple_of(GROUP).min(FIRST) };
         let mut taken = 0;
         while taken < group

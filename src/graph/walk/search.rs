@@ -72,8 +72,18 @@ impl HnswGraph {
         let ef = params.ef.clamp(1, (readable as usize).max(1));
         let codes = self.codes(readable);
         let prepared = source.prepare(query);
-        let search =
-            Search { graph: self, source, query: &prepared, scope: &scope, codes, k, ef, range, readable, entry };
+        let search = Search {
+            graph: self,
+            source,
+            query: &prepared,
+            scope: &scope,
+            codes,
+            k,
+            ef,
+            range,
+            readable,
+            entry,
+        };
         let (plan, keys) = self.scratch.with(|scratch| match codes {
             // Whether a row is within a range has to be known exactly.
             Some(codes) if search.range.is_none() => {
@@ -138,7 +148,12 @@ enum Ending {
 
 impl<S: VectorSource + ?Sized> Search<'_, S> {
     /// The keys of the answer by exact distance, nearest first, and the way that led to them.
-    fn run<R: Scorer>(&self, scorer: R, scratch: &mut Scratch, effort: &mut Effort) -> (SearchPlan, Vec<u64>) {
+    fn run<R: Scorer>(
+        &self,
+        scorer: R,
+        scratch: &mut Scratch,
+        effort: &mut Effort,
+    ) -> (SearchPlan, Vec<u64>) {
         let mut walk = Walk::new(self.graph, scorer, self.readable, scratch);
         std::mem::swap(&mut walk.effort, effort);
         let results = self.ef.max(self.k);
@@ -147,8 +162,14 @@ impl<S: VectorSource + ?Sized> Search<'_, S> {
         let found = if unfiltered {
             self.unfiltered(&mut walk, results)
         } else {
-            let costs =
-                Costs::of(self.scope, self.readable, results, self.graph.params.m, self.range.is_some(), R::EXACT);
+            let costs = Costs::of(
+                self.scope,
+                self.readable,
+                results,
+                self.graph.params.m,
+                self.range.is_some(),
+                R::EXACT,
+            );
             self.filtered(&mut walk, results, costs)
         };
         std::mem::swap(&mut walk.effort, effort);
@@ -174,23 +195,23 @@ impl<S: VectorSource + ?Sized> Search<'_, S> {
         }
         match self.beam(walk, results, Some(&costs)) {
             Ending::Found(keys) => (SearchPlan::FilteredGraph, keys),
-            Ending::Narrow(met) if !costs.scans_next(results) => self.through(walk, results, Some(costs), met),
-            Ending::Narrow(met) | Ending::Hopeless(met) => {
-                (SearchPlan::Scan, self.scan(walk, met, false))
+            Ending::Narrow(met) if !costs.scans_next(results) => {
+                self.through(walk, results, Some(costs), met)
             }
+            Ending::Narrow(met) | Ending::Hopeless(met) => (SearchPlan::Scan, self.scan(walk, met, false)),
         }
     }
 
     /// A beam: as wide as the number of results where every row met may be returned, else wider by as much as it
     /// takes to hold as many of the nearest rows that may be, and those that may not are dropped at its end.
     fn beam<R: Scorer>(&self, walk: &mut Walk<'_, R>, results: usize, costs: Option<&Costs>) -> Ending {
-        let mut width = costs.map_or(Some(results), |costs| costs.width(results, self.k)).unwrap_or(usize::MAX);
+        let mut width =
+            costs.map_or(Some(results), |costs| costs.width(results, self.k)).unwrap_or(usize::MAX);
         if width > WIDEST_BEAM {
             return Ending::Narrow(Vec::new());
         }
-        let admitted = |walk: &Walk<'_, R>| {
-            walk.scratch.beam.keys().filter(|&key| self.scope.admits(id(key))).count()
-        };
+        let admitted =
+            |walk: &Walk<'_, R>| walk.scratch.beam.keys().filter(|&key| self.scope.admits(id(key))).count();
         let start = walk.descend(self.entry, 0, descent_width(width), |_| ());
         let mut corrected = costs.is_none();
         loop {

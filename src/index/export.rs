@@ -1,0 +1,98 @@
+//! An index as Lance's batches, and an index put together from them or from files.
+
+use arrow_array::{Array, RecordBatch};
+
+use crate::error::{Error, Result};
+use crate::format::{LanceBatches, Storage};
+use crate::graph::HnswGraph;
+use crate::index::generation::Generation;
+use crate::index::{Index, Reader};
+use crate::vectors::{ArrowFixedSizeListVectorStore, ElementType, RowIds, VectorSource, VectorStoreSnapshot};
+
+/// What an index is in one version, to be written. It does not change with the index.
+pub(crate) struct Checkpoint {
+    /// The `lance:hnsw` batch of all vector ids of the version, if there is a graph.
+    pub graph: Option<RecordBatch>,
+    /// As many vectors.
+    pub vectors: VectorStoreSnapshot,
+    /// The ids of dead rows, ascending.
+    pub tombstones: Vec<u32>,
+}
+
+impl Reader {
+    /// The live rows: the graph as a `lance:hnsw` batch, if there is one, and the vectors as Lance's flat storage
+    /// batch. If some rows are dead, these are the batches of the compacted index.
+    ///
+    /// # Errors
+    /// As [`HnswGraph::to_lance_hnsw_batch`] and [`VectorStoreSnapshot::to_record_batch`].
+    pub fn to_lance_batches(&self) -> Result<LanceBatches> {
+        let vectors = self.snapshot();
+        vectors.check_lance()?;
+        if self.tombstones() > 0 {
+            let live = Index::of(self.generation().without_dead(self.version())?);
+            return live.reader().to_lance_batches();
+        }
+        let graph = self.generation().graph.as_ref();
+        let graph = graph.map(|graph| graph.to_lance_hnsw_batch(Some(vectors.len()))).transpose()?;
+        Ok(LanceBatches { graph, vectors: vectors.to_record_batch()? })
+    }
+
+    /// All of the version, to be written. Appends wait while the graph is copied.
+    ///
+    /// # Errors
+    /// [`Error::ExportTooLarge`].
+    pub(crate) fn checkpoint(&self) -> Result<Checkpoint> {
+        let version = self.version();
+        let graph = self.generation().graph.as_ref();
+        let graph = graph.map(|graph| graph.to_hnsw_batch(Some(version.vectors()))).transpose()?;
+        let tombstones = match version.deletes() {
+            0 => Vec::new(),
+            _ => (!&self.live_ids()).set_indices_u32().collect(),
+        };
+        Ok(Checkpoint { graph, vectors: self.snapshot(), tombstones })
+    }
+}
+
+impl Index {
+    /// The current version as [`Reader::to_lance_batches`] gives it.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn to_lance_batches(&self) -> Result<LanceBatches> {
+        self.reader().to_lance_batches()
+    }
+
+    /// The index of batches that [`to_lance_batches`](Self::to_lance_batches) or Lance wrote: with a graph, if there
+    /// is a batch of one. The vectors stay in the buffers of their batch; the metric is read from its schema metadata.
+    ///
+    /// # Errors
+    /// - [`Error::InvalidBatch`] if either batch is malformed, or they are not of the same rows,
+    /// - what [`builder`](Self::builder) and [`append_unique`](Self::append_unique) refuse.
+    pub fn from_lance_batches(batches: &LanceBatches) -> Result<Self> {
+        let storage = Storage::of(&batches.vectors)?;
+        let graph = batches.graph.as_ref().map(HnswGraph::from_lance_hnsw_batch).transpose()?;
+        let (element_type, dim) = ElementType::of_vectors(storage.vectors.data_type())?;
+        let distance_type = storage.distance_type;
+        let store = ArrowFixedSizeListVectorStore::try_with_elements(element_type, dim, distance_type)?;
+        store.append(storage.vectors, RowIds::from(storage.row_ids))?;
+        let invalid = |problem| Err(Error::InvalidBatch { kind: "flat", problem });
+        if let Some(graph) = &graph {
+            if store.skipped().total() > 0 {
+                return invalid(format!("rows without a usable vector: {}", store.skipped()));
+            }
+            if store.committed_len() != graph.len() {
+                return invalid(format!("{} vectors for {} nodes", store.committed_len(), graph.len()));
+            }
+        }
+        Ok(Self::of(Generation::new(store, graph, &[])))
+    }
+
+    /// The current version, to be written: while nothing is appended, it has all nodes, and the lists are taken as
+    /// they are. Appends wait while the graph is copied.
+    ///
+    /// # Errors
+    /// [`Error::ExportTooLarge`].
+    pub(crate) fn checkpoint(&self) -> Result<Checkpoint> {
+        self.generations.append(|_| self.reader().checkpoint())
+    }
+}
