@@ -155,7 +155,7 @@ fn no_codes_for_other_metrics_and_dimensions() {
 fn strict_bounds_hold_for_every_kind_of_row_and_query() {
     let mut rng = Rng(1);
     let mut pairs = 0;
-    for dim in dims() {
+    for dim in dims().chain([MAX_DIM]) {
         for kind in KINDS {
             let mut rows = vectors(kind, dim, 3, &mut rng);
             rows.extend(vectors(KINDS[rng.word() as usize % KINDS.len()], dim, 2, &mut rng));
