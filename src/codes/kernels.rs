@@ -29,10 +29,13 @@ struct Portable;
 impl Dots for Portable {
     #[inline(always)]
     fn dots<const N: usize>(self, query: &Integers, records: [&[u8]; N]) -> [i64; N] {
-        records.map(|record| {
-            let parts = query.words.chunks(LINES).zip(record.as_chunks().0.chunks(LINES));
-            parts.map(|(words, codes)| portable_part(words, codes)).sum()
-        })
+        let mut totals = [0; N];
+        for (total, record) in totals.iter_mut().zip(records) {
+            for (words, codes) in query.words.chunks(LINES).zip(record.as_chunks().0.chunks(LINES)) {
+                *total += portable_part(words, codes);
+            }
+        }
+        totals
     }
 }
 

@@ -16,9 +16,17 @@ use super::query::{Planes, Words};
 #[inline]
 #[target_feature(enable = "avx2")]
 pub(super) fn avx2<const N: usize>(query: &[Words], records: [&[u8]; N]) -> [i64; N] {
-    let records = records.map(|record| record.as_chunks::<32>().0);
-    let len = records.iter().fold(query.len(), |len, record| len.min(record.len()));
-    let records = records.map(|record| &record[..len]);
+    let mut len = query.len();
+    let mut halves: [&[[u8; 32]]; N] = [&[]; N];
+    for r in 0..N {
+        halves[r] = records[r].as_chunks().0;
+        len = len.min(halves[r].len());
+    }
+    // Said once, so that the loop need not check.
+    for record in &mut halves {
+        *record = &record[..len];
+    }
+    let query = &query[..len];
     let mut totals = [0_i64; N];
     let mut start = 0;
     while start < len {
@@ -27,7 +35,7 @@ pub(super) fn avx2<const N: usize>(query: &[Words], records: [&[u8]; N]) -> [i64
         for i in start..end {
             let [low, high] = load_words(&query[i]);
             for r in 0..N {
-                let [codes_low, codes_high] = load_widened(&records[r][i]);
+                let [codes_low, codes_high] = load_widened(&halves[r][i]);
                 sums[r] = _mm256_add_epi32(sums[r], _mm256_madd_epi16(codes_low, low));
                 sums[r] = _mm256_add_epi32(sums[r], _mm256_madd_epi16(codes_high, high));
             }
@@ -45,9 +53,18 @@ pub(super) fn avx2<const N: usize>(query: &[Words], records: [&[u8]; N]) -> [i64
 #[inline]
 #[target_feature(enable = "avx512f,avx512vnni")]
 pub(super) fn avx512<const N: usize>(query: &[Planes], records: [&[u8]; N]) -> [i64; N] {
-    let whole = records.map(|record| record.as_chunks::<64>().0);
-    let len = whole.iter().fold(query.len(), |len, record| len.min(record.len()));
-    let whole = whole.map(|record| &record[..len]);
+    let mut len = query.len();
+    let mut whole: [&[[u8; 64]]; N] = [&[]; N];
+    for r in 0..N {
+        whole[r] = records[r].as_chunks().0;
+        len = len.min(whole[r].len());
+    }
+    // Said once, so that the loop need not check.
+    for record in &mut whole {
+        *record = &record[..len];
+    }
+    let last = query.get(len);
+    let query = &query[..len];
     let mut high = [_mm512_setzero_si512(); N];
     let mut low = [_mm512_setzero_si512(); N];
     for i in 0..len {
@@ -59,7 +76,7 @@ pub(super) fn avx512<const N: usize>(query: &[Planes], records: [&[u8]; N]) -> [
         }
     }
     // Half a line is left, or nothing.
-    if let Some(last) = query.get(len) {
+    if let Some(last) = last {
         let (query_high, query_low) = (load(&last.high), load(&last.low));
         for r in 0..N {
             if let Some(codes) = records[r].get(64 * len..).and_then(|rest| rest.first_chunk::<32>()) {
