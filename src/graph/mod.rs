@@ -61,6 +61,7 @@ use memory::borrowed::{Frozen, List};
 use memory::levels::{Levels, MAX_LEVELS};
 use memory::slots::{NONE, SlotArena};
 use memory::watermarks::{Entry, Watermarks};
+use walk::beam::MAX_IDS;
 use walk::scratch::ScratchPool;
 
 /// Largest `m` that is built: a list of 8,192 neighbors is a scan, not a graph.
@@ -200,6 +201,9 @@ impl HnswGraph {
         if ids.is_empty() {
             return Ok(());
         }
+        if ids.end > MAX_IDS {
+            return Err(Error::TooManyVectors { len: next as usize, added: ids.len() });
+        }
         let (len, needed) = (source.len(), ids.end as usize);
         if len < needed {
             return Err(Error::SourceTooShort { len, needed });
@@ -212,7 +216,8 @@ impl HnswGraph {
 
     /// Bytes of everything the graph holds.
     pub fn resident_bytes(&self) -> usize {
-        size_of::<Self>() + self.bytes_by_part().iter().sum::<usize>()
+        let codes = self.codes(0).map_or(0, Codes::resident_bytes);
+        size_of::<Self>() + self.bytes_by_part().iter().sum::<usize>() + codes
     }
 
     /// Bytes of the lists of level 0, of those of the upper levels, and of the working memory of walks.

@@ -61,15 +61,6 @@ impl List<'_> {
         }
     }
 
-    /// At least as many as [`for_each`](Self::for_each) visits.
-    #[inline(always)]
-    pub fn slots(self) -> usize {
-        match self {
-            Self::Slots(row) => row.slots(),
-            Self::Ids(ids) => ids.len(),
-        }
-    }
-
     /// Starts fetching the list.
     #[inline(always)]
     pub fn prefetch(self) {
