@@ -177,11 +177,19 @@ pub(super) fn padded_tail<T: Element>(values: &[T]) -> [f32; LANES] {
 #[inline(always)]
 fn total(mut sums: [f32; LANES]) -> f32 {
     let mut half = LANES / 2;
-    while half > 0 {
+    while half > 2 {
         for i in 0..half {
             sums[i] += sums[i + half];
         }
         half /= 2;
     }
-    sums[0]
+    let [a, b, c, d, ..] = sums;
+    total_of_four([a, b, c, d])
+}
+
+/// Not inlined: from the pairs in it, the compiler would conclude that registers of two lanes are enough for the whole
+/// sum, which takes twice as long on aarch64.
+#[inline(never)]
+fn total_of_four([a, b, c, d]: [f32; 4]) -> f32 {
+    (a + c) + (b + d)
 }
