@@ -211,4 +211,16 @@ impl Kernel for Square<'_> {
     fn portable(self) -> f32 {
         Loops.one::<DOT>(self.0, self.0)
     }
+
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    fn avx2(self, avx2: Avx2) -> f32 {
+        avx2.one::<DOT>(self.0, self.0)
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    fn avx512(self, avx512: Avx512) -> f32 {
+        avx512.one::<DOT>(self.0, self.0)
+    }
 }
