@@ -279,7 +279,7 @@ impl Scored {
 
     /// lance-linalg's kernel of a type and a metric, if it has one.
     fn theirs(&self, element: ElementType, metric: DistanceType) -> Option<Score> {
-        let metric = LanceMetric::try_from(metric).ok()?;
+        let metric = LanceMetric::try_from(metric.to_string().as_str()).ok()?;
         match element {
             ElementType::UInt8 if metric == LanceMetric::Hamming => {
                 Some(Box::new(self.lance(|x| x as u8, hamming)))

@@ -3,9 +3,6 @@
 use super::DistanceType;
 use super::PreparedQuery;
 use super::element::Element;
-#[cfg(target_arch = "x86_64")]
-use super::isa::{Avx2, Avx512};
-use super::score::scored;
 use super::sums::{DOT, L2, Loops, Sums};
 
 /// Elements whose sum of squared differences of at most `2 * LIMIT` fits into an `i32`.
@@ -60,13 +57,6 @@ macro_rules! bytes {
 bytes! {
     i8: true, |x| x.max(0) as u8;
     u8: false, |x| x;
-}
-
-scored! {
-    i8, f32 => Loops, Loops;
-    u8, f32 => Loops, Loops;
-    i8, i16 => Avx2, Avx512;
-    u8, i16 => Avx2, Avx512;
 }
 
 /// A query whose elements are integers, beside its form in `f32`.

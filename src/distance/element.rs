@@ -3,17 +3,20 @@
 use half::f16;
 
 use super::bytes::IntegerQuery;
-#[cfg(target_arch = "x86_64")]
-use super::isa::{Avx2, Avx512};
-use super::score::scored;
-#[cfg(target_arch = "x86_64")]
-use super::sums::Loops;
 use super::{DistanceType, PreparedQuery};
 
 /// An element of a stored vector.
 pub(crate) trait Element: Copy + Send + Sync + 'static {
     /// The value; infinite or NaN where this is, or where it is beyond `f32`.
     fn widen(self) -> f32;
+
+    /// The values as they are, if they are `f32`.
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    fn floats(values: &[Self]) -> Option<&[f32]> {
+        let _ = values;
+        None
+    }
 
     /// The value as a byte: without its fraction, 0 for what is below or NaN, 255 for what is above.
     #[inline(always)]
@@ -37,7 +40,7 @@ pub(crate) trait Element: Copy + Send + Sync + 'static {
 }
 
 macro_rules! elements {
-    ($($t:ty: |$x:ident| $widen:expr;)*) => {$(
+    ($($t:ty: |$x:ident| $widen:expr $(, $floats:item)?;)*) => {$(
         impl Element for $t {
             #[inline(always)]
             fn widen(self) -> f32 {
@@ -48,12 +51,19 @@ macro_rules! elements {
             fn score(query: &PreparedQuery<'_>, rows: &[&[Self]], ahead: impl Fn(usize), out: &mut [f32]) {
                 query.score_floats(rows, ahead, out);
             }
+
+            $($floats)?
         }
     )*};
 }
 
 elements! {
-    f32: |x| x;
+    f32: |x| x,
+        #[cfg(target_arch = "x86_64")]
+        #[inline(always)]
+        fn floats(values: &[f32]) -> Option<&[f32]> {
+            Some(values)
+        };
     f64: |x| x as f32;
     // bfloat16: the upper half of an `f32`.
     [u8; 2]: |x| f32::from_bits(u32::from(u16::from_le_bytes(x)) << 16);
@@ -67,13 +77,6 @@ elements! {
         let bits = if magnitude < 0x7c00 << 13 { finite } else { magnitude | 0x7f80_0000 };
         f32::from_bits(bits | (half & 0x8000) << 16)
     };
-}
-
-scored! {
-    f32, f32 => Avx2, Avx512;
-    f64, f32 => Loops, Loops;
-    [u8; 2], f32 => Loops, Loops;
-    f16, f32 => Loops, Loops;
 }
 
 #[cfg(test)]

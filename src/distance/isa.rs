@@ -112,7 +112,7 @@ impl Isa {
     #[inline(always)]
     pub fn run<K: Kernel>(self, kernel: K) -> K::Output {
         match self.0 {
-            Set::Portable => kernel.portable(),
+            Set::Portable => run_portable(kernel),
             #[cfg(target_arch = "x86_64")]
             Set::Avx2(avx2) => {
                 // SAFETY: `avx2` proves that the CPU has the features.
@@ -151,6 +151,12 @@ pub(crate) trait Kernel: Sized {
         let _ = avx512;
         self.portable()
     }
+}
+
+// Not inlined: where there is something better, it would only be in the way.
+#[inline(never)]
+fn run_portable<K: Kernel>(kernel: K) -> K::Output {
+    kernel.portable()
 }
 
 #[cfg(target_arch = "x86_64")]

@@ -1,11 +1,11 @@
 //! A query, and all that is chosen and computed once for it.
 
 use super::DistanceType;
-use super::bytes::IntegerQuery;
+use super::bytes::{Byte, IntegerQuery};
 use super::element::Element;
 use super::hamming::{self, Hamming};
 use super::isa::Isa;
-use super::score::{Query, Score, Scored, square};
+use super::score::{Query, Score, square};
 
 /// Rows of which the addresses are asked for before the first of them is scored.
 const BLOCK: usize = 32;
@@ -80,7 +80,7 @@ impl<'a> PreparedQuery<'a> {
     }
 
     /// Distances to rows, in sums of `f32`.
-    pub(super) fn score_floats<T: Scored<f32>>(&self, rows: &[&[T]], ahead: impl Fn(usize), out: &mut [f32]) {
+    pub(super) fn score_floats<T: Element>(&self, rows: &[&[T]], ahead: impl Fn(usize), out: &mut [f32]) {
         let Self { vector, distance_type, square, .. } = *self;
         if distance_type == DistanceType::Hamming {
             self.isa.run(Hamming { bytes: &self.bytes, rows, ahead, out });
@@ -91,10 +91,7 @@ impl<'a> PreparedQuery<'a> {
     }
 
     /// Distances to rows of bytes, in integers if the query is of integers.
-    pub(super) fn score_bytes<T>(&self, rows: &[&[T]], ahead: impl Fn(usize), out: &mut [f32])
-    where
-        T: Scored<f32> + Scored<i16>,
-    {
+    pub(super) fn score_bytes<T: Byte>(&self, rows: &[&[T]], ahead: impl Fn(usize), out: &mut [f32]) {
         match &self.integers {
             Some(integers) => {
                 let query =

@@ -1,34 +1,12 @@
 //! From sums to distances: rows are scored in one call of a function compiled for the instruction set.
 
 use super::DistanceType;
+use super::bytes::Byte;
 use super::element::Element;
 #[cfg(target_arch = "x86_64")]
 use super::isa::{Avx2, Avx512};
 use super::isa::{Isa, Kernel};
 use super::sums::{DOT, L1, L2, Loops, ROWS, Sum, Sums};
-
-/// An element of rows that can be scored against queries of elements `Q`, and what makes the sums.
-pub(super) trait Scored<Q>: Element {
-    type Portable: Sums<Q, Self> + Default;
-    #[cfg(target_arch = "x86_64")]
-    type Avx2: Sums<Q, Self> + From<Avx2>;
-    #[cfg(target_arch = "x86_64")]
-    type Avx512: Sums<Q, Self> + From<Avx512>;
-}
-
-/// Names what makes the sums of some elements: portably, with AVX2 and with AVX-512.
-macro_rules! scored {
-    ($($t:ty, $query:ty => $avx2:ty, $avx512:ty;)*) => {$(
-        impl $crate::distance::score::Scored<$query> for $t {
-            type Portable = $crate::distance::sums::Loops;
-            #[cfg(target_arch = "x86_64")]
-            type Avx2 = $avx2;
-            #[cfg(target_arch = "x86_64")]
-            type Avx512 = $avx512;
-        }
-    )*};
-}
-pub(super) use scored;
 
 /// A query in the elements that it is scored in.
 pub(super) struct Query<'a, Q> {
@@ -58,25 +36,35 @@ pub(super) struct Score<'a, Q, T, F> {
     pub out: &'a mut [f32],
 }
 
-impl<Q, T: Scored<Q>, F: Fn(usize)> Kernel for Score<'_, Q, T, F> {
-    type Output = ();
+/// A query of these elements and rows of those are scored by what makes their sums on each instruction set.
+macro_rules! kernels {
+    ($($query:ty, $row:ident;)*) => {$(
+        impl<T: $row, F: Fn(usize)> Kernel for Score<'_, $query, T, F> {
+            type Output = ();
 
-    #[inline(always)]
-    fn portable(self) {
-        self.with(T::Portable::default());
-    }
+            #[inline(always)]
+            fn portable(self) {
+                self.with(Loops);
+            }
 
-    #[cfg(target_arch = "x86_64")]
-    #[inline(always)]
-    fn avx2(self, avx2: Avx2) {
-        self.with(T::Avx2::from(avx2));
-    }
+            #[cfg(target_arch = "x86_64")]
+            #[inline(always)]
+            fn avx2(self, avx2: Avx2) {
+                self.with(avx2);
+            }
 
-    #[cfg(target_arch = "x86_64")]
-    #[inline(always)]
-    fn avx512(self, avx512: Avx512) {
-        self.with(T::Avx512::from(avx512));
-    }
+            #[cfg(target_arch = "x86_64")]
+            #[inline(always)]
+            fn avx512(self, avx512: Avx512) {
+                self.with(avx512);
+            }
+        }
+    )*};
+}
+
+kernels! {
+    f32, Element;
+    i16, Byte;
 }
 
 impl<Q, T: Element, F: Fn(usize)> Score<'_, Q, T, F> {
@@ -111,9 +99,9 @@ impl<Q, T: Element, F: Fn(usize)> Score<'_, Q, T, F> {
                 at += ROWS;
             }
         }
-        let rest = rows.iter().zip(out.iter_mut()).enumerate().skip(at);
-        for (at, (row, out)) in rest {
-            ahead(at);
+        let (rows, out) = (rows.get(at..).unwrap_or(&[]), out.get_mut(at..).unwrap_or(&mut []));
+        for (i, (row, out)) in rows.iter().zip(out).enumerate() {
+            ahead(at + i);
             *out = M::one(sums, query, row);
         }
     }
@@ -222,5 +210,17 @@ impl Kernel for Square<'_> {
     #[inline(always)]
     fn portable(self) -> f32 {
         Loops.one::<DOT>(self.0, self.0)
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    fn avx2(self, avx2: Avx2) -> f32 {
+        avx2.one::<DOT>(self.0, self.0)
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    fn avx512(self, avx512: Avx512) -> f32 {
+        avx512.one::<DOT>(self.0, self.0)
     }
 }

@@ -18,8 +18,6 @@
 //! portable loops. On x86-64 without FMA a fused multiply-add is a call: slow, and the same.
 
 use super::element::Element;
-#[cfg(target_arch = "x86_64")]
-use super::isa::{Avx2, Avx512};
 
 /// Partial sums of a sum.
 pub(super) const LANES: usize = 32;
@@ -90,22 +88,6 @@ impl Sum for i64 {
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Loops;
 
-#[cfg(target_arch = "x86_64")]
-impl From<Avx2> for Loops {
-    #[inline(always)]
-    fn from(_: Avx2) -> Self {
-        Self
-    }
-}
-
-#[cfg(target_arch = "x86_64")]
-impl From<Avx512> for Loops {
-    #[inline(always)]
-    fn from(_: Avx512) -> Self {
-        Self
-    }
-}
-
 impl<T: Element> Sums<f32, T> for Loops {
     type Sum = f32;
     const GROUPS: bool = false;
@@ -113,16 +95,17 @@ impl<T: Element> Sums<f32, T> for Loops {
     #[inline(always)]
     fn one<const OP: u8>(self, query: &[f32], row: &[T]) -> f32 {
         let len = query.len().min(row.len());
-        let (queries, query_tail) = query[..len].as_chunks::<LANES>();
-        let (rows, row_tail) = row[..len].as_chunks::<LANES>();
+        let (query, row) = (&query[..len], &row[..len]);
+        let (queries, rows) = (query.as_chunks::<LANES>().0, row.as_chunks::<LANES>().0);
         let mut sums = [0.0; LANES];
         for (query, row) in queries.iter().zip(rows) {
+            let row = widened(row);
             for i in 0..LANES {
-                sums[i] = step::<OP>(sums[i], query[i], row[i].widen());
+                sums[i] = step::<OP>(sums[i], query[i], row[i]);
             }
         }
-        if !query_tail.is_empty() {
-            let (query, row) = (padded(query_tail), padded(row_tail));
+        if !len.is_multiple_of(LANES) {
+            let (query, row) = (padded_tail(query), padded_tail(row));
             for i in 0..LANES {
                 sums[i] = step::<OP>(sums[i], query[i], row[i]);
             }
@@ -133,18 +116,18 @@ impl<T: Element> Sums<f32, T> for Loops {
     #[inline(always)]
     fn one_with_square(self, query: &[f32], row: &[T]) -> (f32, f32) {
         let len = query.len().min(row.len());
-        let (queries, query_tail) = query[..len].as_chunks::<LANES>();
-        let (rows, row_tail) = row[..len].as_chunks::<LANES>();
+        let (query, row) = (&query[..len], &row[..len]);
+        let (queries, rows) = (query.as_chunks::<LANES>().0, row.as_chunks::<LANES>().0);
         let (mut products, mut squares) = ([0.0; LANES], [0.0; LANES]);
         for (query, row) in queries.iter().zip(rows) {
+            let row = widened(row);
             for i in 0..LANES {
-                let y = row[i].widen();
-                products[i] = step::<DOT>(products[i], query[i], y);
-                squares[i] = step::<DOT>(squares[i], y, y);
+                products[i] = step::<DOT>(products[i], query[i], row[i]);
+                squares[i] = step::<DOT>(squares[i], row[i], row[i]);
             }
         }
-        if !query_tail.is_empty() {
-            let (query, row) = (padded(query_tail), padded(row_tail));
+        if !len.is_multiple_of(LANES) {
+            let (query, row) = (padded_tail(query), padded_tail(row));
             for i in 0..LANES {
                 products[i] = step::<DOT>(products[i], query[i], row[i]);
                 squares[i] = step::<DOT>(squares[i], row[i], row[i]);
@@ -164,22 +147,49 @@ fn step<const OP: u8>(sum: f32, x: f32, y: f32) -> f32 {
 }
 
 #[inline(always)]
-fn padded<T: Element>(tail: &[T]) -> [f32; LANES] {
-    let mut padded = [0.0; LANES];
-    for (to, x) in padded.iter_mut().zip(tail) {
-        *to = x.widen();
+pub(super) fn widened<T: Element>(chunk: &[T; LANES]) -> [f32; LANES] {
+    let mut widened = [0.0; LANES];
+    for i in 0..LANES {
+        widened[i] = chunk[i].widen();
     }
-    padded
+    widened
+}
+
+/// The elements behind the last whole chunk, and zeros.
+#[inline(always)]
+pub(super) fn padded_tail<T: Element>(values: &[T]) -> [f32; LANES] {
+    let mut padded = [0.0; 2 * LANES];
+    let mut start = 0;
+    if let Some(last) = values.last_chunk::<LANES>() {
+        // A whole chunk is widened by vector instructions, and then read from the tail on.
+        padded[..LANES].copy_from_slice(&widened(last));
+        start = LANES - values.len() % LANES;
+    } else {
+        for (to, x) in padded.iter_mut().zip(values) {
+            *to = x.widen();
+        }
+    }
+    let mut tail = [0.0; LANES];
+    tail.copy_from_slice(&padded[start..start + LANES]);
+    tail
 }
 
 #[inline(always)]
 fn total(mut sums: [f32; LANES]) -> f32 {
     let mut half = LANES / 2;
-    while half > 0 {
+    while half > 2 {
         for i in 0..half {
             sums[i] += sums[i + half];
         }
         half /= 2;
     }
-    sums[0]
+    let [a, b, c, d, ..] = sums;
+    total_of_four([a, b, c, d])
+}
+
+/// Not inlined: from the pairs in it, the compiler would conclude that registers of two lanes are enough for the whole
+/// sum, which takes twice as long on aarch64.
+#[inline(never)]
+fn total_of_four([a, b, c, d]: [f32; 4]) -> f32 {
+    (a + c) + (b + d)
 }

@@ -1,129 +1,129 @@
-//! AVX2 with FMA, rows of `f32`: four registers of partial sums a row, so two rows at a time; masked tail.
+//! AVX2 with FMA, sums of `f32`: four registers of partial sums a row, so two rows at a time; masked tail.
 
 use std::arch::x86_64::*;
 
-use super::common_len;
+use super::{chunks, common_len};
+use crate::distance::element::Element;
 use crate::distance::isa::Avx2;
-use crate::distance::sums::{DOT, L2, LANES, ROWS, Sums};
+use crate::distance::sums::{DOT, L2, LANES, ROWS, Sums, padded_tail, widened};
 
-impl Sums<f32, f32> for Avx2 {
+impl<T: Element> Sums<f32, T> for Avx2 {
     type Sum = f32;
     const GROUPS: bool = true;
 
     #[inline(always)]
-    fn one<const OP: u8>(self, query: &[f32], row: &[f32]) -> f32 {
+    fn one<const OP: u8>(self, query: &[f32], row: &[T]) -> f32 {
         // SAFETY: `self` proves that the CPU has AVX2 and FMA.
-        let [sum] = unsafe { sums::<OP, 1>(query, [row]) };
+        let [sum] = unsafe { sums::<T, OP, 1>(query, [row]) };
         sum
     }
 
     // Its eight registers of sums leave no room for a second row.
     #[inline(always)]
-    fn one_with_square(self, query: &[f32], row: &[f32]) -> (f32, f32) {
+    fn one_with_square(self, query: &[f32], row: &[T]) -> (f32, f32) {
         // SAFETY: `self` proves that the CPU has AVX2 and FMA.
         unsafe { sum_with_square(query, row) }
     }
 
     #[inline(always)]
-    fn rows<const OP: u8>(self, query: &[f32], rows: [&[f32]; ROWS]) -> [f32; ROWS] {
+    fn rows<const OP: u8>(self, query: &[f32], rows: [&[T]; ROWS]) -> [f32; ROWS] {
         let [a, b, c, d] = rows;
         // SAFETY: `self` proves that the CPU has AVX2 and FMA.
-        let [a, b] = unsafe { sums::<OP, 2>(query, [a, b]) };
+        let [a, b] = unsafe { sums::<T, OP, 2>(query, [a, b]) };
         // SAFETY: `self` proves that the CPU has AVX2 and FMA.
-        let [c, d] = unsafe { sums::<OP, 2>(query, [c, d]) };
+        let [c, d] = unsafe { sums::<T, OP, 2>(query, [c, d]) };
         [a, b, c, d]
     }
 }
 
 #[inline]
 #[target_feature(enable = "avx2,fma")]
-fn sums<const OP: u8, const R: usize>(query: &[f32], rows: [&[f32]; R]) -> [f32; R] {
+fn sums<T: Element, const OP: u8, const R: usize>(query: &[f32], rows: [&[T]; R]) -> [f32; R] {
     let len = common_len(query, &rows);
+    let query_chunks = chunks(query, len);
+    let row_chunks = rows.map(|row| chunks(row, len));
     let mut acc = [[_mm256_setzero_ps(); 4]; R];
-    let mut at = 0;
-    while at + LANES <= len {
-        for quarter in 0..4 {
-            // SAFETY: `at + LANES <= len`, and no slice is shorter than `len`.
-            let x = unsafe { load(query, at + 8 * quarter) };
-            for r in 0..R {
-                // SAFETY: `at + LANES <= len`, and no slice is shorter than `len`.
-                let y = unsafe { load(rows[r], at + 8 * quarter) };
-                acc[r][quarter] = step::<OP>(acc[r][quarter], x, y);
-            }
-        }
-        at += LANES;
-    }
-    if at < len {
-        for quarter in 0..4 {
-            // SAFETY: no slice is shorter than `len`.
-            let x = unsafe { load_up_to(query, at + 8 * quarter, len) };
-            for r in 0..R {
-                // SAFETY: no slice is shorter than `len`.
-                let y = unsafe { load_up_to(rows[r], at + 8 * quarter, len) };
-                acc[r][quarter] = step::<OP>(acc[r][quarter], x, y);
+    for at in 0..len / LANES {
+        let x = load(&query_chunks[at]);
+        for r in 0..R {
+            let y = load(&widened(&row_chunks[r][at]));
+            for quarter in 0..4 {
+                acc[r][quarter] = step::<OP>(acc[r][quarter], x[quarter], y[quarter]);
             }
         }
     }
-    let mut sums = [0.0; R];
-    for r in 0..R {
-        sums[r] = total(acc[r]);
+    if !len.is_multiple_of(LANES) {
+        let x = tail(&query[..len]);
+        for r in 0..R {
+            let y = tail(&rows[r][..len]);
+            for quarter in 0..4 {
+                acc[r][quarter] = step::<OP>(acc[r][quarter], x[quarter], y[quarter]);
+            }
+        }
     }
-    sums
+    acc.map(|acc| total(acc))
 }
 
 /// Products of the row with the query and with itself.
 #[inline]
 #[target_feature(enable = "avx2,fma")]
-fn sum_with_square(query: &[f32], row: &[f32]) -> (f32, f32) {
+fn sum_with_square<T: Element>(query: &[f32], row: &[T]) -> (f32, f32) {
     let len = common_len(query, &[row]);
     let mut products = [_mm256_setzero_ps(); 4];
     let mut squares = [_mm256_setzero_ps(); 4];
-    let mut at = 0;
-    while at + LANES <= len {
+    for (x, y) in chunks(query, len).iter().zip(chunks(row, len)) {
+        let (x, y) = (load(x), load(&widened(y)));
         for quarter in 0..4 {
-            // SAFETY: `at + LANES <= len`, and no slice is shorter than `len`.
-            let x = unsafe { load(query, at + 8 * quarter) };
-            // SAFETY: `at + LANES <= len`, and no slice is shorter than `len`.
-            let y = unsafe { load(row, at + 8 * quarter) };
-            products[quarter] = step::<DOT>(products[quarter], x, y);
-            squares[quarter] = step::<DOT>(squares[quarter], y, y);
+            products[quarter] = step::<DOT>(products[quarter], x[quarter], y[quarter]);
+            squares[quarter] = step::<DOT>(squares[quarter], y[quarter], y[quarter]);
         }
-        at += LANES;
     }
-    if at < len {
+    if !len.is_multiple_of(LANES) {
+        let (x, y) = (tail(&query[..len]), tail(&row[..len]));
         for quarter in 0..4 {
-            // SAFETY: no slice is shorter than `len`.
-            let x = unsafe { load_up_to(query, at + 8 * quarter, len) };
-            // SAFETY: no slice is shorter than `len`.
-            let y = unsafe { load_up_to(row, at + 8 * quarter, len) };
-            products[quarter] = step::<DOT>(products[quarter], x, y);
-            squares[quarter] = step::<DOT>(squares[quarter], y, y);
+            products[quarter] = step::<DOT>(products[quarter], x[quarter], y[quarter]);
+            squares[quarter] = step::<DOT>(squares[quarter], y[quarter], y[quarter]);
         }
     }
     (total(products), total(squares))
 }
 
-/// # Safety
-/// `at + 8 <= values.len()`.
 #[inline]
 #[target_feature(enable = "avx2")]
-unsafe fn load(values: &[f32], at: usize) -> __m256 {
-    // SAFETY: `at` is within the slice, as the caller promises.
-    let start = unsafe { values.as_ptr().add(at) };
-    // SAFETY: 8 values follow, as the caller promises.
-    unsafe { _mm256_loadu_ps(start) }
+fn load(chunk: &[f32; LANES]) -> [__m256; 4] {
+    let mut quarters = [_mm256_setzero_ps(); 4];
+    for (quarter, values) in quarters.iter_mut().zip(chunk.as_chunks::<8>().0) {
+        // SAFETY: there are 8 values.
+        *quarter = unsafe { _mm256_loadu_ps(values.as_ptr()) };
+    }
+    quarters
 }
 
-/// The 8 values from `at` on, zero from `len` on.
-///
-/// # Safety
-/// `len <= values.len()`.
+/// What is behind the last whole chunk, and zeros.
 #[inline]
 #[target_feature(enable = "avx2")]
-unsafe fn load_up_to(values: &[f32], at: usize, len: usize) -> __m256 {
-    let lanes = _mm256_set1_epi32(len.saturating_sub(at).min(8) as i32);
+fn tail<T: Element>(values: &[T]) -> [__m256; 4] {
+    match T::floats(values) {
+        Some(values) => {
+            let at = values.len() / LANES * LANES;
+            [
+                load_from(values, at),
+                load_from(values, at + 8),
+                load_from(values, at + 16),
+                load_from(values, at + 24),
+            ]
+        }
+        None => load(&padded_tail(values)),
+    }
+}
+
+/// The 8 values from `at` on, zero from the end on.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn load_from(values: &[f32], at: usize) -> __m256 {
+    let lanes = _mm256_set1_epi32(values.len().saturating_sub(at).min(8) as i32);
     let mask = _mm256_cmpgt_epi32(lanes, _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
-    // SAFETY: the mask admits lanes before `len` only, which the caller bounds; other lanes are not read.
+    // SAFETY: the mask ends with the slice, and lanes outside of it are not read.
     unsafe { _mm256_maskload_ps(values.as_ptr().wrapping_add(at), mask) }
 }
 

@@ -1,110 +1,97 @@
-//! AVX-512F, rows of `f32`: two registers of partial sums a row, masked tail.
+//! AVX-512, sums of `f32`: two registers of partial sums a row, four rows at a time, masked tail.
 
 use std::arch::x86_64::*;
 
-use super::common_len;
+use super::{chunks, common_len};
+use crate::distance::element::Element;
 use crate::distance::isa::Avx512;
-use crate::distance::sums::{DOT, L2, LANES, ROWS, Sums};
+use crate::distance::sums::{DOT, L2, LANES, ROWS, Sums, padded_tail, widened};
 
-impl Sums<f32, f32> for Avx512 {
+impl<T: Element> Sums<f32, T> for Avx512 {
     type Sum = f32;
     const GROUPS: bool = true;
 
     #[inline(always)]
-    fn one<const OP: u8>(self, query: &[f32], row: &[f32]) -> f32 {
-        // SAFETY: `self` proves that the CPU has AVX-512F.
-        let [sum] = unsafe { sums::<OP, 1>(query, [row]) };
+    fn one<const OP: u8>(self, query: &[f32], row: &[T]) -> f32 {
+        // SAFETY: `self` proves that the CPU has AVX-512 F, BW and VL.
+        let [sum] = unsafe { sums::<T, OP, 1>(query, [row]) };
         sum
     }
 
     #[inline(always)]
-    fn one_with_square(self, query: &[f32], row: &[f32]) -> (f32, f32) {
-        // SAFETY: `self` proves that the CPU has AVX-512F.
+    fn one_with_square(self, query: &[f32], row: &[T]) -> (f32, f32) {
+        // SAFETY: `self` proves that the CPU has AVX-512 F, BW and VL.
         let [sums] = unsafe { sums_with_squares(query, [row]) };
         sums
     }
 
     #[inline(always)]
-    fn rows<const OP: u8>(self, query: &[f32], rows: [&[f32]; ROWS]) -> [f32; ROWS] {
-        // SAFETY: `self` proves that the CPU has AVX-512F.
-        unsafe { sums::<OP, ROWS>(query, rows) }
+    fn rows<const OP: u8>(self, query: &[f32], rows: [&[T]; ROWS]) -> [f32; ROWS] {
+        // SAFETY: `self` proves that the CPU has AVX-512 F, BW and VL.
+        unsafe { sums::<T, OP, ROWS>(query, rows) }
     }
 
     #[inline(always)]
-    fn rows_with_squares(self, query: &[f32], rows: [&[f32]; ROWS]) -> [(f32, f32); ROWS] {
-        // SAFETY: `self` proves that the CPU has AVX-512F.
+    fn rows_with_squares(self, query: &[f32], rows: [&[T]; ROWS]) -> [(f32, f32); ROWS] {
+        // SAFETY: `self` proves that the CPU has AVX-512 F, BW and VL.
         unsafe { sums_with_squares(query, rows) }
     }
 }
 
 #[inline]
-#[target_feature(enable = "avx512f")]
-fn sums<const OP: u8, const R: usize>(query: &[f32], rows: [&[f32]; R]) -> [f32; R] {
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+fn sums<T: Element, const OP: u8, const R: usize>(query: &[f32], rows: [&[T]; R]) -> [f32; R] {
     let len = common_len(query, &rows);
+    let query_chunks = chunks(query, len);
+    let row_chunks = rows.map(|row| chunks(row, len));
     let mut acc = [[_mm512_setzero_ps(); 2]; R];
-    let mut at = 0;
-    while at + LANES <= len {
-        for half in 0..2 {
-            // SAFETY: `at + LANES <= len`, and no slice is shorter than `len`.
-            let x = unsafe { load(query, at + 16 * half) };
-            for r in 0..R {
-                // SAFETY: `at + LANES <= len`, and no slice is shorter than `len`.
-                let y = unsafe { load(rows[r], at + 16 * half) };
-                acc[r][half] = step::<OP>(acc[r][half], x, y);
-            }
-        }
-        at += LANES;
-    }
-    if at < len {
-        for half in 0..2 {
-            let mask = mask(at + 16 * half, len);
-            // SAFETY: the mask ends at `len`, and no slice is shorter than `len`.
-            let x = unsafe { load_masked(query, at + 16 * half, mask) };
-            for r in 0..R {
-                // SAFETY: the mask ends at `len`, and no slice is shorter than `len`.
-                let y = unsafe { load_masked(rows[r], at + 16 * half, mask) };
-                acc[r][half] = step::<OP>(acc[r][half], x, y);
+    for at in 0..len / LANES {
+        let x = load(&query_chunks[at]);
+        for r in 0..R {
+            let y = load(&widened(&row_chunks[r][at]));
+            for half in 0..2 {
+                acc[r][half] = step::<OP>(acc[r][half], x[half], y[half]);
             }
         }
     }
-    let mut sums = [0.0; R];
-    for r in 0..R {
-        sums[r] = total(acc[r]);
+    if !len.is_multiple_of(LANES) {
+        let x = tail(&query[..len]);
+        for r in 0..R {
+            let y = tail(&rows[r][..len]);
+            for half in 0..2 {
+                acc[r][half] = step::<OP>(acc[r][half], x[half], y[half]);
+            }
+        }
     }
-    sums
+    acc.map(|acc| total(acc))
 }
 
 /// Products of each row with the query and with itself.
 #[inline]
-#[target_feature(enable = "avx512f")]
-fn sums_with_squares<const R: usize>(query: &[f32], rows: [&[f32]; R]) -> [(f32, f32); R] {
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+fn sums_with_squares<T: Element, const R: usize>(query: &[f32], rows: [&[T]; R]) -> [(f32, f32); R] {
     let len = common_len(query, &rows);
+    let query_chunks = chunks(query, len);
+    let row_chunks = rows.map(|row| chunks(row, len));
     let mut products = [[_mm512_setzero_ps(); 2]; R];
     let mut squares = [[_mm512_setzero_ps(); 2]; R];
-    let mut at = 0;
-    while at + LANES <= len {
-        for half in 0..2 {
-            // SAFETY: `at + LANES <= len`, and no slice is shorter than `len`.
-            let x = unsafe { load(query, at + 16 * half) };
-            for r in 0..R {
-                // SAFETY: `at + LANES <= len`, and no slice is shorter than `len`.
-                let y = unsafe { load(rows[r], at + 16 * half) };
-                products[r][half] = step::<DOT>(products[r][half], x, y);
-                squares[r][half] = step::<DOT>(squares[r][half], y, y);
+    for at in 0..len / LANES {
+        let x = load(&query_chunks[at]);
+        for r in 0..R {
+            let y = load(&widened(&row_chunks[r][at]));
+            for half in 0..2 {
+                products[r][half] = step::<DOT>(products[r][half], x[half], y[half]);
+                squares[r][half] = step::<DOT>(squares[r][half], y[half], y[half]);
             }
         }
-        at += LANES;
     }
-    if at < len {
-        for half in 0..2 {
-            let mask = mask(at + 16 * half, len);
-            // SAFETY: the mask ends at `len`, and no slice is shorter than `len`.
-            let x = unsafe { load_masked(query, at + 16 * half, mask) };
-            for r in 0..R {
-                // SAFETY: the mask ends at `len`, and no slice is shorter than `len`.
-                let y = unsafe { load_masked(rows[r], at + 16 * half, mask) };
-                products[r][half] = step::<DOT>(products[r][half], x, y);
-                squares[r][half] = step::<DOT>(squares[r][half], y, y);
+    if !len.is_multiple_of(LANES) {
+        let x = tail(&query[..len]);
+        for r in 0..R {
+            let y = tail(&rows[r][..len]);
+            for half in 0..2 {
+                products[r][half] = step::<DOT>(products[r][half], x[half], y[half]);
+                squares[r][half] = step::<DOT>(squares[r][half], y[half], y[half]);
             }
         }
     }
@@ -115,32 +102,37 @@ fn sums_with_squares<const R: usize>(query: &[f32], rows: [&[f32]; R]) -> [(f32,
     sums
 }
 
-/// # Safety
-/// `at + 16 <= values.len()`.
 #[inline]
 #[target_feature(enable = "avx512f")]
-unsafe fn load(values: &[f32], at: usize) -> __m512 {
-    // SAFETY: `at` is within the slice, as the caller promises.
-    let start = unsafe { values.as_ptr().add(at) };
-    // SAFETY: 16 values follow, as the caller promises.
-    unsafe { _mm512_loadu_ps(start) }
+fn load(chunk: &[f32; LANES]) -> [__m512; 2] {
+    let start = chunk.as_ptr();
+    // SAFETY: the chunk has 32 values.
+    let lower = unsafe { _mm512_loadu_ps(start) };
+    // SAFETY: the chunk has 32 values, so 16 follow.
+    let upper = unsafe { _mm512_loadu_ps(start.wrapping_add(16)) };
+    [lower, upper]
 }
 
-/// Those of the 16 lanes from `at` on that lie before `len`.
-#[inline(always)]
-fn mask(at: usize, len: usize) -> u16 {
-    ((1_u32 << len.saturating_sub(at).min(16)) - 1) as u16
+/// What is behind the last whole chunk, and zeros.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+fn tail<T: Element>(values: &[T]) -> [__m512; 2] {
+    match T::floats(values) {
+        Some(values) => {
+            let at = values.len() / LANES * LANES;
+            [load_from(values, at), load_from(values, at + 16)]
+        }
+        None => load(&padded_tail(values)),
+    }
 }
 
-/// The lanes of the mask; the others are zero.
-///
-/// # Safety
-/// `at + i < values.len()` for each bit `i` of the mask.
+/// The 16 values from `at` on, zero from the end on.
 #[inline]
 #[target_feature(enable = "avx512f")]
-unsafe fn load_masked(values: &[f32], at: usize, mask: u16) -> __m512 {
-    // SAFETY: lanes within the mask are within the slice, as the caller promises, and others are not read.
-    unsafe { _mm512_maskz_loadu_ps(mask, values.as_ptr().wrapping_add(at)) }
+fn load_from(values: &[f32], at: usize) -> __m512 {
+    let mask = (1_u32 << values.len().saturating_sub(at).min(16)) - 1;
+    // SAFETY: the mask ends with the slice, and lanes outside of it are not read.
+    unsafe { _mm512_maskz_loadu_ps(mask as u16, values.as_ptr().wrapping_add(at)) }
 }
 
 #[inline]

@@ -8,8 +8,8 @@ use crate::distance::bytes::{Byte, CHUNK};
 use crate::distance::isa::Avx512;
 use crate::distance::sums::{DOT, L2, ROWS, Sums};
 
-/// Elements that two registers hold.
-const STEP: usize = 64;
+/// Elements that a register holds.
+const HALF: usize = 32;
 
 impl<T: Byte> Sums<i16, T> for Avx512 {
     type Sum = i64;
@@ -53,9 +53,9 @@ fn sums<T: Byte, const OP: u8, const R: usize>(query: &[i16], rows: [&[T]; R]) -
         let end = len.min(at + CHUNK);
         let mut acc = [[_mm512_setzero_si512(); 2]; R];
         while at < end {
+            let masks = masks(at, end);
             for half in 0..2 {
-                let at = at + STEP / 2 * half;
-                let mask = mask(at, end);
+                let (at, mask) = (at + HALF * half, masks[half]);
                 // SAFETY: the mask ends at `end`, and no slice is shorter than that.
                 let x = unsafe { load_query(query, at, mask) };
                 for r in 0..R {
@@ -64,7 +64,7 @@ fn sums<T: Byte, const OP: u8, const R: usize>(query: &[i16], rows: [&[T]; R]) -
                     acc[r][half] = step::<OP>(acc[r][half], x, y);
                 }
             }
-            at += STEP;
+            at += 2 * HALF;
         }
         at = end;
         for r in 0..R {
@@ -87,9 +87,9 @@ fn sums_with_squares<T: Byte, const R: usize>(query: &[i16], rows: [&[T]; R]) ->
         let mut products = [[_mm512_setzero_si512(); 2]; R];
         let mut squares = [[_mm512_setzero_si512(); 2]; R];
         while at < end {
+            let masks = masks(at, end);
             for half in 0..2 {
-                let at = at + STEP / 2 * half;
-                let mask = mask(at, end);
+                let (at, mask) = (at + HALF * half, masks[half]);
                 // SAFETY: the mask ends at `end`, and no slice is shorter than that.
                 let x = unsafe { load_query(query, at, mask) };
                 for r in 0..R {
@@ -99,7 +99,7 @@ fn sums_with_squares<T: Byte, const R: usize>(query: &[i16], rows: [&[T]; R]) ->
                     squares[r][half] = step::<DOT>(squares[r][half], y, y);
                 }
             }
-            at += STEP;
+            at += 2 * HALF;
         }
         at = end;
         for r in 0..R {
@@ -110,10 +110,11 @@ fn sums_with_squares<T: Byte, const R: usize>(query: &[i16], rows: [&[T]; R]) ->
     totals
 }
 
-/// Those of the 32 lanes from `at` on that lie before `end`.
+/// Those of the two times 32 lanes from `at` on that lie before `end`.
 #[inline(always)]
-fn mask(at: usize, end: usize) -> u32 {
-    ((1_u64 << end.saturating_sub(at).min(32)) - 1) as u32
+fn masks(at: usize, end: usize) -> [u32; 2] {
+    let lanes = u64::MAX >> (2 * HALF).saturating_sub(end - at);
+    [lanes as u32, (lanes >> HALF) as u32]
 }
 
 /// The lanes of the mask; the others are zero.
