@@ -127,6 +127,21 @@ impl Codes {
         CodeQuery::new(self.shape, query, isa)
     }
 
+    /// A query of nothing, for [`query_row`](Self::query_row).
+    pub fn blank_query(&self) -> CodeQuery {
+        CodeQuery::unknown(self.shape, Isa::detect())
+    }
+
+    /// Makes `query` that of a coded row: an estimate by it has the errors of both rows, which its slack covers. False
+    /// if the row is not coded; then the query is what it was.
+    pub fn query_row(&self, id: u32, query: &mut CodeQuery) -> bool {
+        let record = self.records.view().record(id);
+        record.is_some_and(|record| {
+            query.become_row(self.shape, record);
+            true
+        })
+    }
+
     /// Starts fetching all that is kept of an id, up to 16 cache lines.
     #[inline(always)]
     pub fn prefetch(&self, id: u32) {

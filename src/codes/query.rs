@@ -3,8 +3,8 @@
 //! `q_i ~ lo + step * n_i`: 64 times finer than a row's codes, so that the noise of an estimate is the row's alone. A
 //! query of whole numbers within 2^14 of each other is coded as it is.
 
-use super::estimate::variance;
-use super::record::{Extent, HEADER, SHIFT, squared_length};
+use super::estimate::{Row, variance};
+use super::record::{Extent, HEADER, Header, SHIFT, squared_length};
 use super::{Metric, Shape};
 use crate::distance::isa::Isa;
 
@@ -71,6 +71,28 @@ impl Integers {
     }
 }
 
+impl Integers {
+    /// The codes of a record, in the place of the integers.
+    fn set_codes(&mut self, record: &[u8]) {
+        for (planes, line) in self.planes.iter_mut().zip(record.chunks(64)) {
+            for ((high, low), &code) in planes.high.iter_mut().zip(&mut planes.low).zip(line) {
+                (*high, *low) = (code >> 7, code & 127);
+            }
+        }
+        for (Words(words), line) in self.words.iter_mut().zip(record.chunks(32)) {
+            for (word, &code) in words.iter_mut().zip(line) {
+                *word = i16::from(code);
+            }
+        }
+        // Where the header is, there are no integers.
+        if let (Some(planes), Some(Words(words))) = (self.planes.first_mut(), self.words.first_mut()) {
+            planes.high[..HEADER].fill(0);
+            planes.low[..HEADER].fill(0);
+            words[..HEADER].fill(0);
+        }
+    }
+}
+
 impl CodeQuery {
     pub(super) fn new(shape: Shape, query: &[f32], isa: Isa) -> Self {
         let extent = if query.len() == shape.dim { Extent::of(query, shape.metric) } else { None };
@@ -116,8 +138,29 @@ impl CodeQuery {
         }
     }
 
+    /// Makes this the query of a coded row: of its reconstruction, whose error counts as the query's. None of the row's
+    /// elements is read.
+    pub(super) fn become_row(&mut self, shape: Shape, record: &[u8]) {
+        let header = Header::read(record);
+        let row = Row::new(header);
+        let dim = shape.dim as f64;
+        self.integers.set_codes(record);
+        self.lo = row.lo;
+        self.step = row.step;
+        self.twice_step = 2.0 * row.step;
+        self.twice_sum = 2.0 * row.step * row.sum;
+        // Without the error's share, as in the header: so there is no noise to take off.
+        self.square = row.step * row.step * f64::from(header.square);
+        self.noise = 0.0;
+        self.error = f64::from(header.error);
+        self.variance =
+            if shape.is_lossless(header) { 0.0 } else { variance(row.step, self.error * self.error, dim) };
+        self.sum = dim * row.lo + row.step * row.sum;
+        self.length = row.squared_length(dim, header.squares()).max(0.0).sqrt() + self.error;
+    }
+
     /// What a query is coded as that has no distance to anything: bounds say nothing about it.
-    fn unknown(shape: Shape, isa: Isa) -> Self {
+    pub(super) fn unknown(shape: Shape, isa: Isa) -> Self {
         Self {
             isa,
             integers: Integers::new(shape.record_len(), std::iter::empty()),

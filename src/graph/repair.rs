@@ -9,7 +9,7 @@
 
 use crate::error::Result;
 use crate::graph::HnswGraph;
-use crate::graph::build::select::prune;
+use crate::graph::build::select::{Vectors, prune};
 use crate::graph::build::team::map;
 use crate::graph::exchange::UpperRow;
 use crate::graph::memory::borrowed::Lists;
@@ -190,7 +190,8 @@ impl HnswGraph {
         candidates.extend(edges.iter().map(|&(id, distance)| key(distance, id)));
         candidates.sort_unstable();
         let survives = |node: u32| edges.iter().any(|edge| edge.0 == node);
-        let mut mended = prune(&candidates, self.params.cap(level), &self.params, source, survives);
+        let vectors = Vectors { source, codes: self.codes(self.watermarks.load().ready) };
+        let mut mended = prune(&candidates, self.params.cap(level), &self.params, vectors, survives);
         for &candidate in &candidates {
             if mended.len() >= edges.len() + lost {
                 break;

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use crate::graph::HnswGraph;
-use crate::graph::build::select::prune;
+use crate::graph::build::select::{Vectors, prune};
 use crate::graph::build::team::map;
 use crate::search::scored::{id, key};
 use crate::vectors::VectorSource;
@@ -30,20 +30,20 @@ pub(crate) struct Update {
 
 impl HnswGraph {
     /// The lists that change when the requests are granted. Writes only anchors of new nodes.
-    pub(crate) fn plan_reverse<S>(&self, mut requests: Vec<Request>, source: &S) -> Vec<Update>
+    pub(crate) fn plan_reverse<S>(&self, mut requests: Vec<Request>, vectors: Vectors<'_, S>) -> Vec<Update>
     where
         S: VectorSource + ?Sized,
     {
         requests.sort_unstable();
         let groups: Vec<&[Request]> =
             requests.chunk_by(|a, b| (a.level, a.target) == (b.level, b.target)).collect();
-        let mut updates = map(&groups, |group| self.plan_target(group, source));
-        self.hand_on_all(&mut updates, source);
+        let mut updates = map(&groups, |group| self.plan_target(group, vectors));
+        self.hand_on_all(&mut updates, vectors.source);
         updates
     }
 
     /// One target's new list.
-    fn plan_target<S: VectorSource + ?Sized>(&self, group: &[Request], source: &S) -> Update {
+    fn plan_target<S: VectorSource + ?Sized>(&self, group: &[Request], vectors: Vectors<'_, S>) -> Update {
         let Request { level, target, .. } = group[0];
         let mut edges = self.edges(level, target);
         let is_child = |id: u32| level == 0 && self.nodes.anchor(id) == target;
@@ -77,7 +77,7 @@ impl HnswGraph {
             let mut candidates: Vec<u64> = edges.iter().map(|&(id, distance)| key(distance, id)).collect();
             candidates.sort_unstable();
             // A little headroom, so that the next edge does not prune again.
-            edges = prune(&candidates, cap - cap / 4, &self.params, source, is_child);
+            edges = prune(&candidates, cap - cap / 4, &self.params, vectors, is_child);
         }
         Update { level, target, edges, turned_away }
     }

@@ -18,7 +18,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use crate::codes::{CodeQuery, Codes};
 use crate::graph::build::back_edges::Request;
-use crate::graph::build::select::select_neighbors;
+use crate::graph::build::select::{Vectors, select_neighbors};
 use crate::graph::build::team::map;
 use crate::graph::memory::slots::NONE;
 use crate::graph::memory::watermarks::Entry;
@@ -123,6 +123,10 @@ impl<'a, S: VectorSource + ?Sized> Probes<'a, S> {
         }
         let vector = self.source.widened(id);
         work.run(Rows { source: self.source, query: &self.source.prepare(&vector) })
+    }
+
+    fn vectors(&self) -> Vectors<'_, S> {
+        Vectors { source: self.source, codes: self.codes.as_ref().map(|codes| codes.0) }
     }
 
     /// Keys, nearest first, as the true ones: at once if they are, else a few at a time as they are asked for.
@@ -302,7 +306,7 @@ impl HnswGraph {
         });
         forward.sort_unstable_by_key(|node| node.id);
         let upper_rows = self.write_forward(&forward, writer.upper_rows);
-        let updates = self.plan_reverse(requests(&forward), source);
+        let updates = self.plan_reverse(requests(&forward), Vectors { source, codes });
         let metric = (source.distance_type(), source.dim());
 
         // From here on nothing can fail.
@@ -350,7 +354,7 @@ impl HnswGraph {
             keys.extend(siblings.nearest(id, self.params.m, on_level));
             keys.sort_unstable();
             let exact = probes.exact(id, keys, EXACT_AT_A_TIME * self.params.m);
-            levels[level] = select_neighbors(exact, &self.params, probes.source);
+            levels[level] = select_neighbors(exact, &self.params, probes.vectors());
         }
         if target_level > entry.level {
             // A new root keeps the old one reachable, and with it everything else.

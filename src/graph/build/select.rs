@@ -2,15 +2,33 @@
 //!
 //! Distances to the node that chooses are known: a walk or a list brings them. Only the heuristic computes others, those
 //! between candidates. The triangle inequality saves none of these: nearest first, it bounds each from below by less and
-//! from above by more than the distance that it is compared with.
+//! from above by more than the distance that it is compared with. Where there are codes, an estimate decides unless its
+//! error might: then the distance itself does.
 
+use crate::codes::{CodeQuery, Codes};
 use crate::graph::{BuildParams, PruneStrategy, Selection};
 use crate::search::scored::{distance, id, key};
 use crate::vectors::VectorSource;
 
+/// Vectors that are compared with each other, and their codes, if all of them have one.
+pub(crate) struct Vectors<'a, S: ?Sized> {
+    pub source: &'a S,
+    pub codes: Option<&'a Codes>,
+}
+
+impl<S: ?Sized> Clone for Vectors<'_, S> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<S: ?Sized> Copy for Vectors<'_, S> {}
+
 /// Neighbors chosen so far for one node, nearest first.
 struct Chosen<'a, S: ?Sized> {
     source: &'a S,
+    /// The codes, and a query for the candidate at hand.
+    codes: Option<(&'a Codes, CodeQuery)>,
     edges: Vec<(u32, f32)>,
     ids: Vec<u32>,
     distances: [f32; GROUP],
@@ -22,9 +40,10 @@ struct Chosen<'a, S: ?Sized> {
 const GROUP: usize = 4;
 
 impl<'a, S: VectorSource + ?Sized> Chosen<'a, S> {
-    fn new(source: &'a S, params: &BuildParams, capacity: usize) -> Self {
+    fn new(vectors: Vectors<'a, S>, params: &BuildParams, capacity: usize) -> Self {
         Self {
-            source,
+            source: vectors.source,
+            codes: vectors.codes.map(|codes| (codes, codes.blank_query())),
             edges: Vec::with_capacity(capacity),
             ids: Vec::with_capacity(capacity),
             distances: [0.0; GROUP],
@@ -37,15 +56,36 @@ impl<'a, S: VectorSource + ?Sized> Chosen<'a, S> {
     /// vector would fill each other's lists.
     fn is_diverse(&mut self, candidate: u64) -> bool {
         let to_target = distance(candidate);
-        let vector = self.source.widened(id(candidate));
-        let query = self.source.prepare(&vector);
-        for (ids, edges) in self.ids.chunks(GROUP).zip(self.edges.chunks(GROUP)) {
-            let distances = &mut self.distances[..ids.len()];
-            self.source.distances_to(&query, ids, distances);
-            let shadowed = distances.iter().zip(edges).any(|(&to_chosen, chosen)| {
-                to_chosen < to_target || to_chosen == to_target && chosen.1 == to_target
-            });
-            if shadowed {
+        let shadows = |to_chosen: f32, chosen: f32| {
+            to_chosen < to_target || to_chosen == to_target && chosen == to_target
+        };
+        let Self { source, codes, edges, ids, distances, .. } = self;
+        if let Some((codes, query)) = codes
+            && codes.query_row(id(candidate), query)
+        {
+            for (ids, edges) in ids.chunks(GROUP).zip(edges.chunks(GROUP)) {
+                let estimates = &mut distances[..ids.len()];
+                codes.estimate(query, ids, estimates);
+                for (&estimate, chosen) in estimates.iter().zip(edges) {
+                    let slack = codes.slack(query, chosen.0, estimate);
+                    if estimate - slack > to_target {
+                        continue;
+                    }
+                    if estimate + slack < to_target
+                        || shadows(source.distance_between(id(candidate), chosen.0), chosen.1)
+                    {
+                        return false;
+                    }
+                }
+            }
+            return true;
+        }
+        let vector = source.widened(id(candidate));
+        let query = source.prepare(&vector);
+        for (ids, edges) in ids.chunks(GROUP).zip(edges.chunks(GROUP)) {
+            let distances = &mut distances[..ids.len()];
+            source.distances_to(&query, ids, distances);
+            if distances.iter().zip(edges).any(|(&to_chosen, chosen)| shadows(to_chosen, chosen.1)) {
                 return false;
             }
         }
@@ -78,7 +118,7 @@ impl<'a, S: VectorSource + ?Sized> Chosen<'a, S> {
 pub(crate) fn select_neighbors<S>(
     candidates: impl Iterator<Item = u64>,
     params: &BuildParams,
-    source: &S,
+    vectors: Vectors<'_, S>,
 ) -> Vec<(u32, f32)>
 where
     S: VectorSource + ?Sized,
@@ -87,7 +127,7 @@ where
     if params.selection == Selection::Nearest {
         return candidates.take(m).map(|key| (id(key), distance(key))).collect();
     }
-    let mut chosen = Chosen::new(source, params, m);
+    let mut chosen = Chosen::new(vectors, params, m);
     for candidate in candidates {
         if chosen.edges.len() == m {
             break;
@@ -108,7 +148,7 @@ pub(crate) fn prune<S>(
     candidates: &[u64],
     keep: usize,
     params: &BuildParams,
-    source: &S,
+    vectors: Vectors<'_, S>,
     protected: impl Fn(u32) -> bool,
 ) -> Vec<(u32, f32)>
 where
@@ -116,7 +156,7 @@ where
 {
     let is_protected: Vec<bool> = candidates.iter().map(|&c| protected(id(c))).collect();
     let mut free = keep.saturating_sub(is_protected.iter().filter(|&&p| p).count());
-    let mut chosen = Chosen::new(source, params, keep);
+    let mut chosen = Chosen::new(vectors, params, keep);
     for (&candidate, is_protected) in candidates.iter().zip(is_protected) {
         if is_protected {
             chosen.push(candidate);
