@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use arrow_array::Array;
 use divan::Bencher;
 use divan::counter::ItemsCount;
-use pennon::{DistanceType, HnswIndex};
+use pennon::{DistanceType, Index};
 
 const DIM: usize = 100;
 
@@ -19,7 +19,7 @@ fn main() {
     divan::main();
 }
 
-fn bench(bencher: Bencher<'_, '_>, index: &HnswIndex, rows: usize) {
+fn bench(bencher: Bencher<'_, '_>, index: &Index, rows: usize) {
     static SEED: AtomicU64 = AtomicU64::new(100);
     let len = index.len();
     let appended = AtomicU64::new(0);
@@ -38,12 +38,12 @@ fn bench(bencher: Bencher<'_, '_>, index: &HnswIndex, rows: usize) {
 
 #[divan::bench(args = [1, 10, 100, 1000], sample_count = 20, sample_size = 1)]
 fn to_10_000(bencher: Bencher<'_, '_>, rows: usize) {
-    static INDEX: LazyLock<HnswIndex> = LazyLock::new(|| support::index(10_000, DIM, DistanceType::Cosine));
+    static INDEX: LazyLock<Index> = LazyLock::new(|| support::index(10_000, DIM, DistanceType::Cosine));
     bench(bencher, &INDEX, rows);
 }
 
 #[divan::bench(args = [1, 10, 100, 1000], sample_count = 20, sample_size = 1)]
 fn to_100_000(bencher: Bencher<'_, '_>, rows: usize) {
-    static INDEX: LazyLock<HnswIndex> = LazyLock::new(|| support::index(100_000, DIM, DistanceType::Cosine));
+    static INDEX: LazyLock<Index> = LazyLock::new(|| support::index(100_000, DIM, DistanceType::Cosine));
     bench(bencher, &INDEX, rows);
 }

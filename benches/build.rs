@@ -3,7 +3,7 @@
 mod support;
 
 use divan::Bencher;
-use pennon::{BuildParams, DistanceType, HnswIndex};
+use pennon::{BuildParams, DistanceType, Index};
 
 const ROWS: usize = 10_000;
 const DIM: usize = 128;
@@ -18,9 +18,9 @@ fn rows_10_000(bencher: Bencher<'_, '_>, threads: usize) {
     let vectors = support::array(support::clustered(ROWS, DIM, 1), DIM);
     let params = BuildParams::default().ef_construction(200);
     bencher.bench_local(|| {
-        let index = HnswIndex::try_new(DIM, DistanceType::L2, params.clone())?;
+        let index = Index::hnsw(DIM, DistanceType::L2, params.clone())?;
         pool.install(|| index.append(&vectors, 0))?;
-        assert!(index.health().is_healthy());
+        assert!(index.health().unwrap().is_healthy());
         Ok::<_, pennon::Error>(index)
     });
 }

@@ -8,7 +8,7 @@ mod support;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use pennon::{DistanceType, HnswIndex, SearchParams};
+use pennon::{DistanceType, Index, SearchParams};
 
 const DIM: usize = 100;
 const ROWS: usize = 50_000;
@@ -53,11 +53,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-fn measure(index: &HnswIndex, queries: &[f32], what: &str) -> Result<(), Box<dyn std::error::Error>> {
+fn measure(index: &Index, queries: &[f32], what: &str) -> Result<(), Box<dyn std::error::Error>> {
     let mut micros = Vec::with_capacity(SEARCHES);
     for query in queries.chunks_exact(DIM).cycle().take(SEARCHES) {
         let start = Instant::now();
-        let hits = index.search(query, SearchParams::new(10, 64))?;
+        let hits = index.search(query, &SearchParams::new(10).ef(64))?.into_vec();
         micros.push(start.elapsed().as_secs_f64() * 1e6);
         assert_eq!(hits.len(), 10);
     }

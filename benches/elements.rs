@@ -26,8 +26,8 @@ use half::{bf16, f16};
 use lance_linalg::distance::hamming::hamming;
 use lance_linalg::distance::{Cosine, DistanceType as LanceMetric, Dot, L2};
 use pennon::{
-    ArrowFixedSizeListVectorStore, BuildParams, DistanceType, ElementType, HnswIndex, SearchParams,
-    SearchResult, VectorSource,
+    ArrowFixedSizeListVectorStore, BuildParams, DistanceType, ElementType, Hit, Index, SearchParams,
+    VectorSource,
 };
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -155,7 +155,7 @@ fn column(element: ElementType, values: &[f32], dim: usize) -> Result<FixedSizeL
 /// An index of all rows in one type.
 struct Built {
     element: ElementType,
-    index: HnswIndex,
+    index: Index,
     queries: Vec<f32>,
     bytes_per_row: usize,
     seconds: f64,
@@ -167,7 +167,8 @@ impl Built {
         let rows = column(element, &data.scaled(element, &data.values), data.dim)?;
         let bytes_per_row = rows.values().to_data().buffers()[0].len() / rows.len();
         let params = BuildParams::default().ef_construction(200);
-        let index = HnswIndex::try_with_elements(element, data.dim, data.distance_type, params)?;
+        let index =
+            Index::builder(data.dim, data.distance_type).element_type(element).params(params).build()?;
         let start = Instant::now();
         index.append_unique(&rows, 0)?;
         let seconds = start.elapsed().as_secs_f64();
@@ -183,12 +184,12 @@ impl Built {
         &self.queries[number * self.index.dim()..][..self.index.dim()]
     }
 
-    fn exact(&self, number: usize) -> pennon::Result<Vec<SearchResult>> {
-        self.index.search_exact(self.query(number), SearchParams::top(K))
+    fn exact(&self, number: usize) -> pennon::Result<Vec<Hit>> {
+        self.index.search_exact(self.query(number), &SearchParams::new(K))
     }
 }
 
-fn hits(found: &[SearchResult], truth: &[SearchResult]) -> usize {
+fn hits(found: &[Hit], truth: &[Hit]) -> usize {
     found.iter().filter(|hit| truth.iter().any(|other| other.id == hit.id)).count()
 }
 
@@ -200,13 +201,13 @@ fn searches(data: &Data, built: &mut [Built], sizes: &Sizes) -> Result<()> {
         for number in 0..queries {
             for built in &mut *built {
                 let start = Instant::now();
-                let found = built.index.search(built.query(number), SearchParams::new(K, ef))?;
+                let found = built.index.search(built.query(number), &SearchParams::new(K).ef(ef))?.into_vec();
                 built.micros.push(start.elapsed().as_secs_f64() * 1e6);
                 assert_eq!(found.len(), K.min(built.index.len()));
             }
         }
     }
-    let truth: Vec<Vec<SearchResult>> =
+    let truth: Vec<Vec<Hit>> =
         (0..queries).map(|number| built[0].exact(number)).collect::<pennon::Result<_>>()?;
     println!(
         "ef {ef}\n{:<10}{:>12}{:>10}{:>8}{:>12}{:>10}{:>8}{:>10}{:>10}",
@@ -216,7 +217,7 @@ fn searches(data: &Data, built: &mut [Built], sizes: &Sizes) -> Result<()> {
     for built in built {
         let (mut own, mut original, mut wanted) = (0, 0, 0);
         for (number, truth) in truth.iter().enumerate() {
-            let found = built.index.search(built.query(number), SearchParams::new(K, ef))?;
+            let found = built.index.search(built.query(number), &SearchParams::new(K).ef(ef))?.into_vec();
             own += hits(&found, &built.exact(number)?);
             original += hits(&found, truth);
             wanted += truth.len();

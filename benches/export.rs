@@ -5,7 +5,7 @@ mod support;
 use std::sync::LazyLock;
 
 use divan::Bencher;
-use pennon::{DistanceType, HnswGraph, HnswIndex};
+use pennon::{DistanceType, HnswGraph, Index};
 
 const ROWS: usize = 100_000;
 
@@ -13,13 +13,13 @@ fn main() {
     divan::main();
 }
 
-static INDEX: LazyLock<HnswIndex> = LazyLock::new(|| support::index(ROWS, 32, DistanceType::L2));
+static INDEX: LazyLock<Index> = LazyLock::new(|| support::index(ROWS, 32, DistanceType::L2));
 
 #[divan::bench(sample_count = 10, sample_size = 1)]
 fn export_100_000(bencher: Bencher<'_, '_>) {
     LazyLock::force(&INDEX);
     bencher.bench_local(|| {
-        let batch = INDEX.graph().to_lance_hnsw_batch(None)?;
+        let batch = INDEX.reader().graph().unwrap().to_lance_hnsw_batch()?;
         assert!(batch.num_rows() > ROWS);
         Ok::<_, pennon::Error>(batch)
     });
@@ -27,7 +27,7 @@ fn export_100_000(bencher: Bencher<'_, '_>) {
 
 #[divan::bench(sample_count = 10, sample_size = 1)]
 fn import_100_000(bencher: Bencher<'_, '_>) {
-    let Ok(batch) = INDEX.graph().to_lance_hnsw_batch(None) else {
+    let Ok(batch) = INDEX.reader().graph().unwrap().to_lance_hnsw_batch() else {
         unreachable!("an export of 100,000 rows")
     };
     bencher.bench_local(|| {

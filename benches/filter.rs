@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use arrow_array::{FixedSizeListArray, UInt64Array};
 use arrow_buffer::BooleanBuffer;
-use pennon::{BuildParams, HnswIndex, SearchParams, SearchPlan, SearchResult};
+use pennon::{BuildParams, Hit, Index, SearchParams, SearchPlan};
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
@@ -60,8 +60,8 @@ fn row_of(data: &Data, row: usize) -> &[f32] {
 }
 
 /// An index without rows.
-fn index_for(data: &Data) -> pennon::Result<HnswIndex> {
-    HnswIndex::try_new(data.dim, data.distance_type, BuildParams::default().ef_construction(200))
+fn index_for(data: &Data) -> pennon::Result<Index> {
+    Index::hnsw(data.dim, data.distance_type, BuildParams::default().ef_construction(200))
 }
 
 /// New rows, each halfway between two.
@@ -91,7 +91,7 @@ struct Recall {
 }
 
 impl Recall {
-    fn count(&mut self, hits: &[SearchResult], truth: &[SearchResult]) {
+    fn count(&mut self, hits: &[Hit], truth: &[Hit]) {
         assert_eq!(hits.len(), truth.len(), "rows found, and rows that there are");
         self.found += hits.iter().filter(|hit| truth.iter().any(|t| t.id == hit.id)).count();
         self.wanted += truth.len();
@@ -101,11 +101,11 @@ impl Recall {
         self.found as f64 / self.wanted as f64
     }
 
-    fn of(index: &HnswIndex, data: &Data, params: &SearchParams) -> Result<f64> {
+    fn of(index: &Index, data: &Data, params: &SearchParams) -> Result<f64> {
         let mut recall = Self::default();
         for query in data.queries() {
-            let truth = index.search_exact(query, params.clone())?;
-            recall.count(&index.search(query, params.clone())?, &truth);
+            let truth = index.search_exact(query, &params)?.into_vec();
+            recall.count(&index.search(query, &params)?.into_vec(), &truth);
         }
         Ok(recall.value())
     }
@@ -124,8 +124,8 @@ struct Masked {
 }
 
 impl Masked {
-    fn measure(&mut self, index: &HnswIndex, query: &[f32], mask: &BooleanBuffer, ef: usize) -> Result<()> {
-        let params = SearchParams::new(K, ef).mask(mask.clone());
+    fn measure(&mut self, index: &Index, query: &[f32], mask: &BooleanBuffer, ef: usize) -> Result<()> {
+        let params = SearchParams::new(K).ef(ef).mask(mask.clone());
         // In every order: who goes after another finds rows in the caches.
         for order in ORDERS {
             let (mut hits, mut truth) = (Vec::new(), Vec::new());
@@ -133,11 +133,11 @@ impl Masked {
                 let start = Instant::now();
                 match step {
                     0 => {
-                        truth = index.search_exact(query, params.clone())?;
+                        truth = index.search_exact(query, &params)?.into_vec();
                         self.exact.push(micros(start));
                     }
                     1 => {
-                        let (found, stats) = index.search_with_stats(query, params.clone())?;
+                        let (found, stats) = with_stats(index.search(query, &params)?);
                         self.search.push(micros(start));
                         self.plans[match stats.plan {
                             SearchPlan::Graph => 0,
@@ -147,7 +147,7 @@ impl Masked {
                         hits = found;
                     }
                     _ => {
-                        index.search(query, SearchParams::new(K, ef))?;
+                        index.search(query, &SearchParams::new(K).ef(ef))?.into_vec();
                         self.unmasked.push(micros(start));
                     }
                 }
@@ -160,13 +160,13 @@ impl Masked {
 }
 
 /// Search beside an exact search, under masks by chance, of the rows nearest to the query, and of the farthest.
-fn masks(index: &HnswIndex, data: &Data, ef: usize) -> Result<()> {
+fn masks(index: &Index, data: &Data, ef: usize) -> Result<()> {
     let rows = index.len();
     let mut random: Vec<u32> = (0..rows as u32).collect();
     let mut rng = StdRng::seed_from_u64(4);
     let mut measured: [[Masked; SELECTIVITIES.len()]; 3] = Default::default();
     for query in data.queries() {
-        let all = index.search_exact(query, SearchParams::top(rows))?;
+        let all = index.search_exact(query, &SearchParams::new(rows))?.into_vec();
         let near: Vec<u32> = all.iter().map(|hit| hit.id).collect();
         let far: Vec<u32> = near.iter().rev().copied().collect();
         random.shuffle(&mut rng);
@@ -209,7 +209,7 @@ fn matches(rows: usize, percent: f64) -> usize {
 }
 
 /// Searches of versions with more and more dead rows, in turn: older versions stay as they were.
-fn deletes(index: &HnswIndex, data: &Data, ef: usize, order: &[u64]) -> Result<()> {
+fn deletes(index: &Index, data: &Data, ef: usize, order: &[u64]) -> Result<()> {
     let rows = index.len();
     let mut versions = vec![(0, index.version())];
     let mut per_delete = 0.0;
@@ -226,9 +226,9 @@ fn deletes(index: &HnswIndex, data: &Data, ef: usize, order: &[u64]) -> Result<(
         first = (first + 1) % versions.len();
         for at in (first..versions.len()).chain(0..first) {
             let ((dead, version), measured) = (versions[at], &mut measured[at]);
-            let params = SearchParams::new(K, ef).version(version);
+            let params = SearchParams::new(K).ef(ef).version(version);
             let start = Instant::now();
-            let hits = index.search(query, params)?;
+            let hits = index.search(query, &params)?.into_vec();
             measured.push(micros(start));
             assert_eq!(hits.len(), K.min(rows - dead));
         }
@@ -238,7 +238,7 @@ fn deletes(index: &HnswIndex, data: &Data, ef: usize, order: &[u64]) -> Result<(
     for (&(dead, version), measured) in versions.iter().zip(&mut measured) {
         let search = median(measured);
         let ratio = search / *without.get_or_insert(search);
-        let recall = Recall::of(index, data, &SearchParams::new(K, ef).version(version))?;
+        let recall = Recall::of(index, data, &SearchParams::new(K).ef(ef).version(version))?;
         println!("{dead:<12}{search:>11.1}{ratio:>8.3}{recall:>8.4}");
         assert!(recall >= LEAST, "recall {recall} with {dead} rows dead");
     }
@@ -248,7 +248,7 @@ fn deletes(index: &HnswIndex, data: &Data, ef: usize, order: &[u64]) -> Result<(
 }
 
 /// An index without its dead rows beside one that is built of the others. Returns the last one without.
-fn compaction(index: &HnswIndex, data: &Data, ef: usize, order: &[u64]) -> Result<HnswIndex> {
+fn compaction(index: &Index, data: &Data, ef: usize, order: &[u64]) -> Result<Index> {
     println!(
         "\n{:<8}{:>9}{:>12}{:>10}{:>8}{:>18}{:>14}",
         "dead %", "rows", "compact s", "build s", "ratio", "recall compacted", "recall built"
@@ -273,7 +273,7 @@ fn compaction(index: &HnswIndex, data: &Data, ef: usize, order: &[u64]) -> Resul
 
         let rows = order.len() - until;
         assert_eq!((compacted.len(), compacted.tombstones(), built.len()), (rows, 0, rows));
-        let params = SearchParams::new(K, ef);
+        let params = SearchParams::new(K).ef(ef);
         let (ours, theirs) = (Recall::of(&compacted, data, &params)?, Recall::of(&built, data, &params)?);
         let ratio = build / compact;
         println!("{percent:<8}{rows:>9}{compact:>12.2}{build:>10.2}{ratio:>8.2}{ours:>18.4}{theirs:>14.4}");
@@ -284,7 +284,7 @@ fn compaction(index: &HnswIndex, data: &Data, ef: usize, order: &[u64]) -> Resul
 }
 
 /// Updates beside appends of as many rows, in turn.
-fn writes(index: &HnswIndex, data: &Data, order: &[u64]) -> Result<()> {
+fn writes(index: &Index, data: &Data, order: &[u64]) -> Result<()> {
     let mut rng = StdRng::seed_from_u64(6);
     let live = &order[order.len() - index.len()..];
     let (mut replaced, mut next) = (0, order.len() as u64);

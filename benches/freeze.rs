@@ -10,7 +10,7 @@ mod support;
 use std::time::Instant;
 
 use arrow_array::FixedSizeListArray;
-use pennon::{BuildParams, HnswIndex, Reorder, SearchParams};
+use pennon::{BuildParams, Index, Reorder, SearchParams};
 use support::measured::{Data, Result, median};
 
 const K: usize = 10;
@@ -44,7 +44,7 @@ fn main() -> Result<()> {
             .iter()
             .map(|(name, index)| -> Search<'_> {
                 let search = move |query: &[f32]| -> Result<Vec<f32>> {
-                    let hits = index.search(query, SearchParams::new(K, ef))?;
+                    let hits = index.search(query, &SearchParams::new(K).ef(ef))?.into_vec();
                     Ok(hits.iter().map(|hit| hit.distance).collect())
                 };
                 (*name, Box::new(search))
@@ -65,9 +65,9 @@ fn name(order: Reorder) -> &'static str {
     }
 }
 
-fn build(data: &Data, vectors: &FixedSizeListArray) -> Result<HnswIndex> {
+fn build(data: &Data, vectors: &FixedSizeListArray) -> Result<Index> {
     let params = BuildParams::default().num_edges(16).ef_construction(200);
-    let index = HnswIndex::try_new(data.dim, data.distance_type, params)?;
+    let index = Index::hnsw(data.dim, data.distance_type, params)?;
     index.append_unique(vectors, 0)?;
     Ok(index)
 }
@@ -120,7 +120,7 @@ mod lance {
     use lance_index::vector::hnsw::builder::HnswQueryParams;
     use lance_index::vector::quantizer::QuantizerStorage;
     use lance_index::vector::v3::subindex::IvfSubIndex;
-    use pennon::HnswIndex;
+    use pennon::Index;
 
     use super::{Data, EFS, K, ORDERS, Result, Search, compare, header, name};
 
@@ -141,7 +141,7 @@ mod lance {
     }
 
     /// Lance's search over the export of an index, and over its exports in other orders.
-    pub fn measure(data: &Data, index: &HnswIndex) -> Result<()> {
+    pub fn measure(data: &Data, index: &Index) -> Result<()> {
         let mut batches = vec![("as appended", index.to_lance_batches()?)];
         for order in ORDERS {
             batches.push((name(order), index.to_lance_batches_reordered(order)?));
@@ -159,7 +159,7 @@ mod lance {
             let searches: Vec<Search<'_>> = loaded
                 .iter()
                 .map(|(name, loaded)| -> Search<'_> {
-                    (*name, Box::new(move |query: &[f32]| loaded.search(query, ef)))
+                    (*name, Box::new(move |query: &[f32]| loaded.search(query, &ef)))
                 })
                 .collect();
             compare(data, ef, &searches)?;

@@ -1,11 +1,11 @@
-//! Does a scan of columns that leaves rows out early (PDX, `FlatIndex::freeze`) beat one that compares every row?
+//! Does a scan of columns that leaves rows out early (PDX, `Index::freeze`) beat one that compares every row?
 //!
 //! `cargo bench --bench pdx [-- DATA]`: DATA is a folder with `base.fbin` and `query.fbin` whose name ends in `-l2` or
 //! `-cosine`; without it the rows are clustered ones of several dimensions, half a MB, 1 MB and 128 MB of them, under
 //! each metric. Columns are not used with fewer than 1,024 rows, which those of 784 elements in 1 MB are: there, and
 //! where not all rows are searched among, the ratio should be 1.
 //! The 10 nearest by an exact search on one thread: medians of single searches, in turn, whose answers are compared.
-//! `rows` is the scan of the rows as they lie, which `HnswIndex::search_exact` is too. Below all of the rows, a half
+//! `rows` is the scan of the rows as they lie, which `Index::search_exact` is too. Below all of the rows, a half
 //! and a tenth of them by chance, as a mask.
 
 mod support;
@@ -15,7 +15,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use arrow_buffer::BooleanBuffer;
-use pennon::{DistanceType, FlatIndex, SearchParams, SearchResult};
+use pennon::{DistanceType, Hit, Index, SearchParams};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
@@ -90,8 +90,8 @@ impl Data {
 /// One data set under one metric.
 fn compare(data: &Data, distance_type: DistanceType, rounds: usize) -> Result<()> {
     let array = support::array(data.values.clone(), data.dim);
-    let index = || -> Result<FlatIndex> {
-        let index = FlatIndex::try_new(data.dim, distance_type)?;
+    let index = || -> Result<Index> {
+        let index = Index::flat(data.dim, distance_type)?;
         index.append_unique(&array, 0)?;
         Ok(index)
     };
@@ -104,15 +104,15 @@ fn compare(data: &Data, distance_type: DistanceType, rounds: usize) -> Result<()
 
     let mut rng = StdRng::seed_from_u64(3);
     for share in SHARES {
-        let mut params = SearchParams::top(K);
+        let mut params = SearchParams::new(K);
         if share < 100 {
             let bits: BooleanBuffer = (0..vectors).map(|_| rng.random_range(0..100) < share).collect();
             params = params.mask(bits);
         }
-        let search = |index: &FlatIndex, query: &[f32]| -> Result<(Vec<SearchResult>, f64)> {
+        let search = |index: &Index, query: &[f32]| -> Result<(Vec<Hit>, f64)> {
             let params = params.clone();
             let start = Instant::now();
-            let hits = index.search(query, params)?;
+            let hits = index.search(query, &params)?.into_vec();
             Ok((hits, start.elapsed().as_secs_f64() * 1e6))
         };
         let (mut rows, mut columns) = (Vec::new(), Vec::new());

@@ -15,7 +15,7 @@ use std::process::Command;
 use std::time::Instant;
 use std::{env, fs};
 
-use pennon::{BuildParams, HnswIndex, SearchParams, SearchResult};
+use pennon::{BuildParams, Hit, Index, SearchParams};
 use support::measured::{Data, Result, median};
 
 /// The directory of the saved index: only the processes whose memory is measured have it, and whether they map.
@@ -43,7 +43,7 @@ fn main() -> Result<()> {
     let queries: Vec<&[f32]> = data.queries.chunks_exact(data.dim).cycle().take(sizes.searches).collect();
     println!("{}: {} rows x {}", data.name, data.rows(), data.dim);
     let params = BuildParams::default().num_edges(16).ef_construction(200);
-    let index = HnswIndex::try_new(data.dim, data.distance_type, params)?;
+    let index = Index::hnsw(data.dim, data.distance_type, params)?;
     index.append(&data.array(0)?, 0u64)?;
 
     // Not in the system's own place for such, which may be memory.
@@ -69,8 +69,8 @@ fn main() -> Result<()> {
 
     let (mut loads, mut maps) = (Vec::new(), Vec::new());
     for _ in 0..sizes.rounds {
-        loads.push(timed(|| HnswIndex::load(&dir))?.1);
-        maps.push(timed(|| HnswIndex::load_mmap(&dir))?.1);
+        loads.push(timed(|| Index::load(&dir))?.1);
+        maps.push(timed(|| mapped(&dir))?.1);
     }
     let megabytes = megabytes_in(&dir)?;
     println!("\n| {megabytes:.1} MB of files | seconds | MB/s |\n|---|---|---|");
@@ -90,14 +90,13 @@ fn timed<T>(call: impl FnOnce() -> pennon::Result<T>) -> Result<(T, f64)> {
     Ok((outcome, start.elapsed().as_secs_f64()))
 }
 
-fn search(index: &HnswIndex, query: &[f32]) -> Result<Vec<SearchResult>> {
-    Ok(index.search(query, SearchParams::new(10, 64))?)
+fn search(index: &Index, query: &[f32]) -> Result<Vec<Hit>> {
+    Ok(index.search(query, &SearchParams::new(10).ef(64))?.into_vec())
 }
 
 /// Single searches of the loaded and of the mapped index, each first in every other round.
-fn searches(dir: &Path, queries: &[&[f32]], answers: &[Vec<SearchResult>], rounds: usize) -> Result<()> {
-    let mut variants =
-        [("loaded", HnswIndex::load(dir)?, Vec::new()), ("mapped", HnswIndex::load_mmap(dir)?, Vec::new())];
+fn searches(dir: &Path, queries: &[&[f32]], answers: &[Vec<Hit>], rounds: usize) -> Result<()> {
+    let mut variants = [("loaded", Index::load(dir)?, Vec::new()), ("mapped", mapped(dir)?, Vec::new())];
     // The first round brings the pages of the mapping into the process, and is not measured.
     for round in 0..=rounds {
         for (_, index, micros) in &mut variants {
@@ -130,7 +129,7 @@ fn memory_of_a_load(home: &Path, mapped: bool) -> Result<()> {
     let dir = home.join(INDEX);
     let way = if mapped { "load_mmap" } else { "load" };
     resident(&format!("before {way}"));
-    let index = if mapped { HnswIndex::load_mmap(&dir)? } else { HnswIndex::load(&dir)? };
+    let index = if mapped { mapped(&dir)? } else { Index::load(&dir)? };
     resident("after it");
     for query in queries.chunks_exact(dim) {
         assert_eq!(search(&index, query)?.len(), 10);

@@ -10,7 +10,7 @@ mod support;
 use std::collections::HashSet;
 use std::time::Instant;
 
-use pennon::{BuildParams, HnswIndex, PruneStrategy, SearchParams, Selection};
+use pennon::{BuildParams, Index, PruneStrategy, SearchParams, Selection};
 use support::measured::{Data, Result};
 
 const K: usize = 10;
@@ -33,22 +33,22 @@ fn main() -> Result<()> {
     let vectors = data.array(0)?;
     let mut truth: Vec<HashSet<u32>> = Vec::new();
     for (line, params) in ways().into_iter().enumerate() {
-        let index = HnswIndex::try_new(data.dim, data.distance_type, params.clone())?;
+        let index = Index::hnsw(data.dim, data.distance_type, params.clone())?;
         let start = Instant::now();
         index.append_unique(&vectors, 0)?;
         let seconds = start.elapsed().as_secs_f64();
-        let health = index.health();
+        let health = index.health().unwrap();
         assert_eq!((health.nodes, health.unreachable()), (rows, 0), "{params:?}: {health}");
         if truth.is_empty() {
             for query in data.queries() {
-                let nearest = index.search_exact(query, SearchParams::top(K))?;
+                let nearest = index.search_exact(query, &SearchParams::new(K))?.into_vec();
                 truth.push(nearest.iter().map(|hit| hit.id).collect());
             }
         }
 
         let (mut found, mut distances) = (0, 0);
         for (query, truth) in data.queries().zip(&truth) {
-            let (hits, stats) = index.search_with_stats(query, SearchParams::new(K, EF))?;
+            let (hits, stats) = with_stats(index.search(query, &SearchParams::new(K).ef(EF))?);
             assert_eq!(hits.len(), K.min(rows));
             found += hits.iter().filter(|hit| truth.contains(&hit.id)).count();
             distances += stats.distances;

@@ -16,17 +16,15 @@ use arrow_array::{BooleanArray, Int64Array, RecordBatch};
 use arrow_ord::cmp::lt_eq;
 use arrow_schema::ArrowError;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-use pennon::{
-    BuildParams, DistanceType, FlatIndex, HnswIndex, Metadata, RowIds, RowMask, SearchParams, VectorIndex,
-};
+use pennon::{BuildParams, DistanceType, Index, Metadata, RowIds, RowMask, SearchParams, VectorIndex};
 
 const WORDS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/glove-words.parquet");
 const FREQUENT: i64 = 500;
 
 /// Searches under three conditions, with a graph and with a scan.
 pub fn main() -> Result<(), Box<dyn Error>> {
-    let graph = HnswIndex::try_new(100, DistanceType::Cosine, BuildParams::default())?;
-    let flat = FlatIndex::try_new(100, DistanceType::Cosine)?;
+    let graph = Index::hnsw(100, DistanceType::Cosine, BuildParams::default())?;
+    let flat = Index::flat(100, DistanceType::Cosine)?;
     let kinds: [(&str, &dyn VectorIndex); 2] = [("graph", &graph), ("scan", &flat)];
     for (kind, index) in kinds {
         let metadata = Metadata::new(index.distance_type());
@@ -36,7 +34,7 @@ pub fn main() -> Result<(), Box<dyn Error>> {
         for batch in ParquetRecordBatchReaderBuilder::try_new(File::open(WORDS)?)?.build()? {
             let batch = batch?;
             let vectors = batch["vector"].as_fixed_size_list();
-            let ids = index.append(vectors, RowIds::From(words.len() as u64))?;
+            let ids = index.append(vectors, RowIds::StartingAt(words.len() as u64))?;
             metadata.append(ids, &batch, vectors)?;
             for (row, word) in batch["word"].as_string::<i32>().iter().enumerate() {
                 let word = word.unwrap_or_default().to_owned();
@@ -56,9 +54,9 @@ pub fn main() -> Result<(), Box<dyn Error>> {
         let masks: [(&str, Option<RowMask>); 3] =
             [("all words", None), ("500 most frequent", Some(frequent)), ("g...", Some(alike))];
         for (name, mask) in masks {
-            let mut params = SearchParams::top(6).version(version);
+            let mut params = SearchParams::new(6).version(version);
             params.mask = mask;
-            let (hits, stats) = index.search_with_stats(query, params)?;
+            let (hits, stats) = index.search_stats(query, &params)?;
             let found: Vec<&str> = hits.iter().map(|hit| words[hit.row_id as usize].as_str()).collect();
             assert!(name != "g..." || found.iter().all(|word| word.starts_with('g')), "{found:?}");
             assert!(name != "500 most frequent" || hits.iter().all(|hit| hit.row_id < 500), "{found:?}");

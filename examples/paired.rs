@@ -17,7 +17,7 @@ use arrow_array::cast::AsArray;
 use arrow_array::{ArrayRef, FixedSizeListArray, RecordBatch, StringArray, UInt8Array};
 use arrow_schema::{DataType, Field};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-use pennon::{BuildParams, DistanceType, ElementType, HnswIndex, SearchParams, VectorSource};
+use pennon::{BuildParams, DistanceType, ElementType, Index, SearchParams, VectorSource};
 
 const WORDS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/glove-words.parquet");
 const OUTPUT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/paired");
@@ -91,8 +91,11 @@ fn show(pixels: &[f32]) {
 /// Both indexes in memory, built from a file of words and vectors, and saved with the words as labels.
 fn build_and_save(texts: &Path, pictures: &Path) -> Result<(), Box<dyn Error>> {
     let params = BuildParams::default();
-    let text = HnswIndex::try_new(100, DistanceType::Cosine, params.clone())?;
-    let image = HnswIndex::try_with_elements(ElementType::UInt8, WIDTH * HEIGHT, DistanceType::L2, params)?;
+    let text = Index::hnsw(100, DistanceType::Cosine, params.clone())?;
+    let image = Index::builder(WIDTH * HEIGHT, DistanceType::L2)
+        .element_type(ElementType::UInt8)
+        .params(params)
+        .build()?;
     let mut words: Vec<String> = Vec::new();
     for batch in ParquetRecordBatchReaderBuilder::try_new(File::open(WORDS)?)?.build()? {
         let batch = batch?;
@@ -109,7 +112,10 @@ fn build_and_save(texts: &Path, pictures: &Path) -> Result<(), Box<dyn Error>> {
     // Every row has a usable vector on both sides: vector ids are row ids, and labels are those of the rows.
     assert_eq!((text.len(), image.len()), (words.len(), words.len()));
     let words: ArrayRef = Arc::new(StringArray::from(words));
-    text.save_with_labels(texts, &RecordBatch::try_from_iter([("word", words)])?)?;
+    text.save_with(
+        texts,
+        &SaveOptions::new().labels(RecordBatch::try_from_iter([("word", words)])?.clone()),
+    )?;
     image.save(pictures)?;
     Ok(())
 }
@@ -120,18 +126,18 @@ pub fn main() -> Result<(), Box<dyn Error>> {
     build_and_save(&texts, &pictures)?;
 
     // What another process would do: nothing but the words themselves is read into memory.
-    let (text, image) = (HnswIndex::load_mmap(&texts)?, HnswIndex::load_mmap(&pictures)?);
-    let labels = HnswIndex::load_labels(&texts)?.ok_or("the words were saved with the texts")?;
+    let (text, image) = (mapped(&texts)?, mapped(&pictures)?);
+    let labels = Index::load_labels(&texts)?.ok_or("the words were saved with the texts")?;
     let words = labels["word"].as_string::<i32>();
     let name = |row_id: u64| words.value(row_id as usize);
 
     let photo = photograph(&picture("guitar"));
     println!("A photograph:");
     show(&photo);
-    let seen = image.search(&photo, SearchParams::top(1))?[0];
+    let seen = image.search(&photo, &SearchParams::new(1))?.into_vec()[0];
     println!("shows row {}, {:?}. Words that mean something like it:", seen.row_id, name(seen.row_id));
     let meanings = text.snapshot();
-    let related = text.search(meanings.vector(seen.id), SearchParams::top(6))?;
+    let related = text.search(meanings.vector(seen.id), &SearchParams::new(6))?.into_vec();
     for hit in &related[1..] {
         println!("    {:<8} {:.3}", name(hit.row_id), hit.distance);
     }
@@ -142,7 +148,7 @@ pub fn main() -> Result<(), Box<dyn Error>> {
     let pixels = image.snapshot();
     let pixels = pixels.widened(related[1].id);
     show(&pixels);
-    for hit in &image.search(&pixels, SearchParams::top(5))?[1..] {
+    for hit in &image.search(&pixels, &SearchParams::new(5))?.into_vec()[1..] {
         println!("    {:<8} {:.0} pixels differ", name(hit.row_id), hit.distance / (255.0 * 255.0));
     }
     Ok(())

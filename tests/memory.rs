@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use arrow_array::{FixedSizeListArray, Float32Array, UInt64Array};
 use arrow_schema::{DataType, Field};
-use pennon::{BuildParams, DistanceType, HnswGraph, HnswIndex, SearchParams};
+use pennon::{BuildParams, DistanceType, GraphView, HnswGraph, Index, SearchParams};
 
 struct Counting;
 
@@ -67,13 +67,13 @@ fn batches(count: usize, size: usize) -> Vec<(FixedSizeListArray, UInt64Array)> 
     (0..count).map(batch).collect()
 }
 
-fn index(m: usize) -> HnswIndex {
+fn index(m: usize) -> Index {
     let params = BuildParams::default().num_edges(m).ef_construction(m.max(40));
-    HnswIndex::try_new(DIM, DistanceType::L2, params).unwrap()
+    Index::hnsw(DIM, DistanceType::L2, params).unwrap()
 }
 
-fn search(index: &HnswIndex) {
-    index.search(&[0.5; DIM], SearchParams::new(10, 64)).unwrap();
+fn search(index: &Index) {
+    let _ = index.search(&[0.5; DIM], &SearchParams::new(10).ef(64)).unwrap();
 }
 
 /// The bytes that are not an index's.
@@ -93,10 +93,10 @@ impl Baseline {
     }
 
     /// Compares what the index reports with what was allocated, which is returned.
-    fn check(&mut self, index: &HnswIndex, case: Arguments<'_>) -> usize {
+    fn check(&mut self, index: &Index, case: Arguments<'_>) -> usize {
         let counted = allocated() - self.0;
         // The index itself is not on the heap here.
-        let resident = index.resident_bytes() - size_of::<HnswIndex>();
+        let resident = index.resident_bytes() - size_of::<Index>();
         self.print(format_args!("{case}: {counted} bytes allocated, {resident} reported"));
         assert!(resident as f64 <= counted as f64 * 1.05, "{case}: {resident} reported, {counted} allocated");
         assert!(resident >= counted, "{case}: {resident} reported, {counted} allocated");
@@ -104,7 +104,7 @@ impl Baseline {
     }
 
     /// Compares what a graph of so many rows holds with what was announced.
-    fn check_reserved(&mut self, graph: &HnswGraph, rows: usize) {
+    fn check_reserved(&mut self, graph: GraphView<'_>, rows: usize) {
         let reserved = HnswGraph::reserved_bytes(graph.params(), rows);
         let empty = HnswGraph::try_new(graph.params().clone()).unwrap().resident_bytes();
         let grown = graph.resident_bytes() - empty;
@@ -132,7 +132,7 @@ fn one_append_and_deletes() {
                     continue;
                 }
                 1 => assert!(counted < 128 << 10, "{counted} bytes for one row"),
-                _ => baseline.check_reserved(index.graph(), count),
+                _ => baseline.check_reserved(index.reader().graph().unwrap(), count),
             }
             if (m, count) == (16, 100_000) {
                 let per_row = counted as f64 / count as f64;
@@ -199,10 +199,9 @@ fn updates_and_compaction() {
     baseline.check(&index, format_args!("  one row, 100 times"));
     assert_eq!((index.len(), index.tombstones()), (20_000, 4_100));
 
-    let compacted = index.compact().unwrap();
-    drop(index);
-    search(&compacted);
-    baseline.check(&compacted, format_args!("  compacted"));
+    index.compact().unwrap();
+    search(&index);
+    baseline.check(&index, format_args!("  compacted"));
 }
 
 /// A sub-batch of 512 nodes changes at most 17 lists for each of them on level 0, and takes less than 1 KiB per list
@@ -225,16 +224,12 @@ fn peak_of_growth(with_reader: bool) -> usize {
         highest_excess = highest_excess.max(excess);
 
         if with_reader && at == 19 {
-            reader = Some((index.version(), index.snapshot()));
+            reader = Some(index.reader());
         }
-        if let Some((version, snapshot)) = &reader {
-            let params = SearchParams::new(10, 64);
-            let of_version = index.search(&[0.5; DIM], params.clone().version(*version)).unwrap();
-            let of_snapshot = index.graph().search(&[0.5; DIM], params, snapshot).unwrap();
-            for hits in [of_version, of_snapshot] {
-                assert_eq!(hits.len(), 10);
-                assert!(hits.iter().all(|hit| hit.id < 20_000), "{hits:?}");
-            }
+        if let Some(reader) = &reader {
+            let hits = reader.search(&[0.5; DIM], &SearchParams::new(10).ef(64)).unwrap();
+            assert_eq!(hits.len(), 10);
+            assert!(hits.iter().all(|hit| hit.id < 20_000), "{hits:?}");
         }
         peak = peak.max(PEAK.load(Ordering::Relaxed) - baseline.0);
     }
@@ -243,7 +238,7 @@ fn peak_of_growth(with_reader: bool) -> usize {
         "100,000 rows in 100 appends, {case}: {peak} bytes at most, {highest_excess} more than after the append"
     ));
     baseline.check(&index, format_args!("  at the end"));
-    let graph = index.graph().resident_bytes();
+    let graph = index.reader().graph().unwrap().resident_bytes();
     assert!(graph > 3 * BATCH_SCRATCH, "a copy of {graph} bytes would not show");
     peak
 }

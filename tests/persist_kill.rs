@@ -17,7 +17,7 @@ use std::{env, fs};
 
 use arrow_array::{ArrayRef, FixedSizeListArray, Float32Array, RecordBatch, UInt64Array};
 use arrow_schema::{DataType, Field};
-use pennon::{BuildParams, DistanceType, HnswIndex, SearchParams, SearchResult};
+use pennon::{BuildParams, DistanceType, Hit, Index, Loaded, SaveOptions, SearchParams};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
@@ -31,7 +31,7 @@ const DIM: usize = 8;
 const INDEXES: usize = 6;
 
 /// The index of a save, and labels of every other one.
-fn index_of(save: usize) -> (HnswIndex, Option<RecordBatch>) {
+fn index_of(save: usize) -> (Index, Option<RecordBatch>) {
     let which = save % INDEXES;
     let rows = 150 + 60 * which;
     let mut rng = StdRng::seed_from_u64(which as u64);
@@ -40,7 +40,7 @@ fn index_of(save: usize) -> (HnswIndex, Option<RecordBatch>) {
     let values = Arc::new(Float32Array::from(values));
     let vectors = FixedSizeListArray::try_new(item, DIM as i32, values, None).unwrap();
     let params = BuildParams::default().num_edges(6).ef_construction(30);
-    let index = HnswIndex::try_new(DIM, DistanceType::L2, params).unwrap();
+    let index = Index::hnsw(DIM, DistanceType::L2, params).unwrap();
     index.append(&vectors, 0u64).unwrap();
     (0..which as u64 * 5).for_each(|row_id| index.delete(row_id * 3).unwrap());
     let labels = (which % 2 == 1).then(|| {
@@ -50,9 +50,9 @@ fn index_of(save: usize) -> (HnswIndex, Option<RecordBatch>) {
     (index, labels)
 }
 
-fn save(dir: &Path, (index, labels): &(HnswIndex, Option<RecordBatch>)) {
+fn save(dir: &Path, (index, labels): &(Index, Option<RecordBatch>)) {
     match labels {
-        Some(labels) => index.save_with_labels(dir, labels).unwrap(),
+        Some(labels) => index.save_with(dir, &SaveOptions::new().labels(labels.clone())).unwrap(),
         None => index.save(dir).unwrap(),
     }
 }
@@ -62,16 +62,16 @@ fn save(dir: &Path, (index, labels): &(HnswIndex, Option<RecordBatch>)) {
 struct Content {
     graph: RecordBatch,
     vectors: RecordBatch,
-    live: Vec<SearchResult>,
+    live: Vec<Hit>,
     labels: Option<RecordBatch>,
 }
 
 impl Content {
-    fn of(index: &HnswIndex, labels: Option<RecordBatch>) -> Self {
+    fn of(index: &Index, labels: Option<RecordBatch>) -> Self {
         Self {
-            graph: index.graph().to_lance_hnsw_batch(None).unwrap(),
-            vectors: index.snapshot().to_record_batch().unwrap(),
-            live: index.search_exact(&[0.1; DIM], SearchParams::top(usize::MAX)).unwrap(),
+            graph: index.reader().graph().unwrap().to_lance_hnsw_batch().unwrap(),
+            vectors: index.reader().snapshot().to_record_batch().unwrap(),
+            live: index.search_exact(&[0.1; DIM], &SearchParams::new(usize::MAX)).unwrap().into_vec(),
             labels,
         }
     }
@@ -154,10 +154,15 @@ fn a_kill_leaves_the_index_before_or_the_one_after() {
         // A save is two lines: the kill comes in the one that has begun, or in the next.
         let (lines, moment) = (rng.random_range(1..7), rng.random_range(Duration::ZERO..a_save));
         let Killed { last, is_saving } = run_and_kill(&dir, present + 1, lines, moment);
-        let labels = HnswIndex::load_labels(&dir).unwrap();
         let files = names(&dir);
-        for index in [HnswIndex::load(&dir).unwrap(), HnswIndex::load_mmap(&dir).unwrap()] {
-            let found = Content::of(&index, labels.clone());
+        // SAFETY: the process that wrote to the files is dead.
+        #[allow(unsafe_code, reason = "the files are those of the test")]
+        let mapped = unsafe { Index::load_mmap(&dir) };
+        let mut has_labels = false;
+        for loaded in [Index::load(&dir), mapped] {
+            let Loaded { index, labels, .. } = loaded.unwrap();
+            has_labels = labels.is_some();
+            let found = Content::of(&index, labels);
             let mut possible = last..=last + usize::from(is_saving);
             present = possible.find(|save| contents[save % INDEXES] == found).unwrap_or_else(|| {
                 let elsewhere = contents.iter().position(|content| *content == found);
@@ -172,7 +177,7 @@ fn a_kill_leaves_the_index_before_or_the_one_after() {
         during += usize::from(is_saving);
         // Files of two saves, or a manifest that is not in place.
         let arrow_files = files.iter().filter(|name| name.ends_with(".arrow")).count();
-        let is_whole = arrow_files == 3 + usize::from(labels.is_some());
+        let is_whole = arrow_files == 3 + usize::from(has_labels);
         unfinished += usize::from(!is_whole || files.iter().any(|name| name == "pennon.json.new"));
     }
     println!("{KILLS} kills, {during} between the start and the end of a save of {a_save:?}");

@@ -12,7 +12,7 @@ use std::{env, fs, io};
 
 use arrow_array::{FixedSizeListArray, Float32Array};
 use arrow_schema::{DataType, Field};
-use pennon::{BuildParams, DistanceType, HnswIndex, SearchParams};
+use pennon::{BuildParams, DistanceType, Index, SearchParams};
 
 /// Only the processes that measure have these.
 const DIRECTORY: &str = "PENNON_TEST_DIRECTORY";
@@ -34,7 +34,7 @@ fn saved(dir: &Path, rows: usize) {
     let values = Arc::new(Float32Array::from(values));
     let vectors = FixedSizeListArray::try_new(item, DIM as i32, values, None).unwrap();
     let params = BuildParams::default().ef_construction(30);
-    let index = HnswIndex::try_new(DIM, DistanceType::L2, params).unwrap();
+    let index = Index::hnsw(DIM, DistanceType::L2, params).unwrap();
     index.append(&vectors, 0u64).unwrap();
     index.delete(3).unwrap();
     index.save(dir).unwrap();
@@ -47,12 +47,15 @@ fn resident() -> usize {
     line.trim().strip_suffix(" kB").unwrap().parse::<usize>().unwrap() << 10
 }
 
-fn load_and_search(dir: &Path) -> HnswIndex {
+fn load_and_search(dir: &Path) -> Index {
     let is_mapped = env::var_os(MAPPED).is_some();
-    let index = if is_mapped { HnswIndex::load_mmap(dir) } else { HnswIndex::load(dir) }.unwrap();
+    // SAFETY: nobody writes to the files of this test.
+    #[allow(unsafe_code, reason = "the files are those of the test")]
+    let loaded = if is_mapped { unsafe { Index::load_mmap(dir) } } else { Index::load(dir) };
+    let index = loaded.unwrap().index;
     for query in 0..200 {
         let query: Vec<f32> = (0..DIM).map(|at| ((query * DIM + at) as f32).sin().abs()).collect();
-        assert_eq!(index.search(&query, SearchParams::new(10, 100)).unwrap().len(), 10);
+        assert_eq!(index.search(&query, &SearchParams::new(10).ef(100)).unwrap().into_vec().len(), 10);
     }
     index
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use arrow_array::{FixedSizeListArray, Float32Array};
 use arrow_schema::{DataType, Field};
-use pennon::{BuildParams, DistanceType, HnswIndex, SearchParams};
+use pennon::{BuildParams, DistanceType, Index, SearchParams};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
@@ -30,18 +30,18 @@ pub fn array(values: Vec<f32>, dim: usize) -> FixedSizeListArray {
     FixedSizeListArray::try_new(item, dim as i32, Arc::new(Float32Array::from(values)), None).unwrap()
 }
 
-pub fn index(rows: usize, dim: usize, distance_type: DistanceType) -> HnswIndex {
-    let index = HnswIndex::try_new(dim, distance_type, BuildParams::default().ef_construction(200)).unwrap();
+pub fn index(rows: usize, dim: usize, distance_type: DistanceType) -> Index {
+    let index = Index::hnsw(dim, distance_type, BuildParams::default().ef_construction(200)).unwrap();
     index.append(&array(clustered(rows, dim, 1), dim), 0).unwrap();
     index
 }
 
 /// recall@10 at `ef` over `queries`.
-pub fn recall(index: &HnswIndex, queries: &[f32], ef: usize) -> f64 {
+pub fn recall(index: &Index, queries: &[f32], ef: usize) -> f64 {
     let (mut found, mut wanted) = (0, 0);
     for query in queries.chunks_exact(index.dim()) {
-        let truth = index.search_exact(query, SearchParams::top(10)).unwrap();
-        let hits = index.search(query, SearchParams::new(10, ef)).unwrap();
+        let truth = index.search_exact(query, &SearchParams::new(10)).unwrap().into_vec();
+        let hits = index.search(query, &SearchParams::new(10).ef(ef)).unwrap().into_vec();
         found += hits.iter().filter(|hit| truth.iter().any(|t| t.id == hit.id)).count();
         wanted += truth.len();
     }

@@ -76,6 +76,15 @@ impl Index {
 }
 
 impl Reader {
+    /// A new index of the live rows alone, over the same buffers: what [`Index::compact`] makes, as a copy. Ids are given
+    /// out anew, in the old order; row ids stay. The count of skipped rows is zero in the copy.
+    ///
+    /// # Errors
+    /// None today.
+    pub fn compacted(&self) -> Result<Index> {
+        self.generation().without_dead(self.version()).map(Index::of)
+    }
+
     /// A new index of the live rows, whose ids are given out anew so that rows that a search meets together lie
     /// together: the vectors are copied in that order into one buffer, and the neighbor lists follow. Row ids stay. It
     /// takes appends as any other index, in the order of arrival again. After Coleman, Segarra, Smola and Shrivastava,
@@ -92,7 +101,7 @@ impl Reader {
     pub fn reordered(&self) -> Result<Index> {
         let version = self.version();
         if version.deletes() > 0 {
-            return Index::of(self.generation().without_dead(version)?).reordered();
+            return self.compacted()?.reordered();
         }
         let old = self.generation();
         let ids = match &old.graph {

@@ -29,8 +29,7 @@ impl Reader {
         let vectors = self.snapshot();
         vectors.check_lance()?;
         if self.tombstones() > 0 {
-            let live = Index::of(self.generation().without_dead(self.version())?);
-            return live.reader().to_lance_batches();
+            return self.compacted()?.to_lance_batches();
         }
         let graph = self.generation().graph.as_ref();
         let graph = graph.map(|graph| graph.to_lance_hnsw_batch(Some(vectors.len()))).transpose()?;

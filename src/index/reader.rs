@@ -132,17 +132,15 @@ impl Reader {
         self.generation.find(&[row_id], self.version).iter().any(Option::is_some)
     }
 
-    /// A mask of vector ids: one bit for each of the first [`version().vectors()`](IndexVersion::vectors), as
-    /// [`live_ids`](Self::live_ids) has them. It can be used with readers of the same generation that have as many.
+    /// A mask of vector ids, from a `BooleanBuffer` or a `BooleanArray`: one bit for each of the
+    /// [`version().vectors()`](IndexVersion::vectors) ids, as [`live_ids`](Self::live_ids) has them. It can be used
+    /// with readers of the same generation that have as many. Masks of other kinds are given back.
     ///
     /// # Errors
-    /// [`Error::MaskLength`] if there is not one bit for each vector id.
-    pub fn mask(&self, bits: BooleanBuffer) -> Result<RowMask> {
-        let (expected, actual) = (self.version.vectors(), bits.len());
-        if actual != expected {
-            return Err(Error::MaskLength { expected, actual });
-        }
-        Ok(RowMask::of_generation(bits, self.version.generation()))
+    /// [`Error::MaskLength`] if there is not one bit for each vector id, [`Error::StaleMask`] for vector ids of another
+    /// generation.
+    pub fn mask(&self, mask: impl Into<RowMask>) -> Result<RowMask> {
+        mask.into().bound(self.version.vectors(), self.version.generation())
     }
 
     /// One bit for each vector id: whether its row is alive.

@@ -9,6 +9,7 @@ use crate::distance::DistanceType;
 use crate::error::{Error, Result};
 use crate::graph::BuildParams;
 use crate::graph::HnswGraph;
+use crate::index::GraphView;
 
 impl HnswGraph {
     /// The graph as Lance has it after loading [`to_lance_hnsw_batch`](Self::to_lance_hnsw_batch).
@@ -18,6 +19,16 @@ impl HnswGraph {
     pub fn to_lance_hnsw(&self, max_nodes: Option<usize>) -> Result<HNSW> {
         let batch = self.to_lance_hnsw_batch(max_nodes)?;
         HNSW::load(batch).map_err(|e| Error::Lance { problem: e.to_string() })
+    }
+}
+
+impl GraphView<'_> {
+    /// The graph as Lance has it after loading [`to_lance_hnsw_batch`](Self::to_lance_hnsw_batch).
+    ///
+    /// # Errors
+    /// As the export, and [`Error::Lance`] if Lance refuses the batch.
+    pub fn to_lance_hnsw(&self) -> Result<HNSW> {
+        self.graph().to_lance_hnsw(Some(self.len()))
     }
 }
 

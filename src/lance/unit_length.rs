@@ -30,9 +30,9 @@ pub(super) fn normalized(vectors: &FixedSizeListArray) -> Result<FixedSizeListAr
         _ => None,
     };
     let values = values.ok_or_else(|| Error::UnsupportedElement {
-        distance_type: DistanceType::Cosine.to_string(),
+        distance_type: DistanceType::Cosine,
         requirement: "float",
-        actual: element_type.to_string(),
+        actual: element_type,
     })?;
     fixed_size(element_type, dim, values)
 }

@@ -117,7 +117,7 @@ impl Reader {
     /// As [`save`](Self::save), and [`Error::LabelCount`](crate::Error::LabelCount) if there are fewer labels than
     /// vector ids.
     pub fn save_with(&self, dir: impl AsRef<Path>, options: &SaveOptions) -> Result<()> {
-        save::save(dir.as_ref(), options, self.params(), || self.checkpoint())
+        save::save(dir.as_ref(), options, self, || self.checkpoint())
     }
 }
 
@@ -135,7 +135,7 @@ impl Index {
     /// # Errors
     /// As [`Reader::save_with`].
     pub fn save_with(&self, dir: impl AsRef<Path>, options: &SaveOptions) -> Result<()> {
-        save::save(dir.as_ref(), options, self.params(), || self.checkpoint())
+        save::save(dir.as_ref(), options, &self.reader(), || self.checkpoint())
     }
 
     /// The index that was last saved into a directory, in memory, with the labels and properties of the same save.

@@ -8,8 +8,7 @@ use arrow_schema::{DataType, Field, Schema};
 
 use crate::error::{Error, Result};
 use crate::format::VECTOR_ID_COLUMN;
-use crate::graph::BuildParams;
-use crate::index::Checkpoint;
+use crate::index::{Checkpoint, Reader};
 use crate::persist::SaveOptions;
 use crate::persist::checksum::{Sum, write_file};
 use crate::persist::directory::{self, Generation, Part};
@@ -21,13 +20,15 @@ const BATCH_BYTES: usize = 8 << 20;
 /// Their rows are a multiple of this, so that none of the store's blocks of ids lies in two batches.
 const BATCH_ROWS: usize = 256;
 
-/// Saves what `checkpoint` gives under the lock of the directory: the last of two saves has the later version.
+/// Saves what `checkpoint` gives under the lock of the directory: the last of two saves has the later version. It is
+/// of the index of `reader`, and of no older version.
 pub(super) fn save(
     dir: &Path,
     options: &SaveOptions,
-    params: Option<&BuildParams>,
+    reader: &Reader,
     checkpoint: impl FnOnce() -> Result<Checkpoint>,
 ) -> Result<()> {
+    check_labels(options.labels.as_ref(), reader.version().vectors())?;
     directory::make_directory(dir)?;
     let _lock = directory::lock(dir)?;
     let checkpoint = checkpoint()?;
@@ -49,7 +50,7 @@ pub(super) fn save(
         dim: checkpoint.vectors.dim(),
         vectors,
         tombstones: checkpoint.tombstones.len(),
-        params: params.cloned(),
+        params: reader.params().cloned(),
         properties: options.properties.clone(),
         files: written,
     };

@@ -73,9 +73,14 @@ impl RowMask {
         Self(RowSet::Predicate(Arc::new(test)))
     }
 
-    /// One bit for each vector id of a generation.
-    pub(crate) fn of_generation(bits: BooleanBuffer, generation: u64) -> Self {
-        Self(RowSet::Ids { bits, generation: Some(generation) })
+    /// The mask for so many vector ids of a generation. Bits without a generation are taken to be of this one.
+    pub(crate) fn bound(self, vectors: usize, generation: u64) -> Result<Self> {
+        let set = match self.0 {
+            RowSet::Ids { bits, generation: None } => RowSet::Ids { bits, generation: Some(generation) },
+            set => set,
+        };
+        set.check(vectors, Some(generation))?;
+        Ok(Self(set))
     }
 
     /// The rows of both masks.

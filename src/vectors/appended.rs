@@ -57,6 +57,13 @@ impl Deref for Appended {
     }
 }
 
+/// By its ids.
+impl PartialEq<Range<u32>> for Appended {
+    fn eq(&self, ids: &Range<u32>) -> bool {
+        self.placed.ids == *ids
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -7,7 +7,7 @@ use arrow_array::{ArrayRef, BooleanArray, FixedSizeListArray, Int64Array, Record
 use arrow_schema::ArrowError;
 use lance::deps::datafusion::common::DFSchema;
 use lance::deps::datafusion::prelude::{SessionContext, col, lit};
-use pennon::{BuildParams, DistanceType, HnswIndex, Metadata, RowMask, SearchParams};
+use pennon::{BuildParams, DistanceType, Index, Metadata, RowMask, SearchParams};
 
 const ROWS: usize = 600;
 
@@ -22,7 +22,7 @@ fn columns() -> RecordBatch {
 fn a_physical_expression_of_datafusion_is_a_mask() {
     let points = (0..ROWS).map(|n| Some([Some(n as f32), Some(1.0)]));
     let vectors = FixedSizeListArray::from_iter_primitive::<Float32Type, _, _>(points, 2);
-    let index = HnswIndex::try_new(2, DistanceType::L2, BuildParams::default()).unwrap();
+    let index = Index::hnsw(2, DistanceType::L2, BuildParams::default()).unwrap();
     let metadata = Metadata::new(DistanceType::L2);
     for (start, rows) in [(0, 250), (250, 350)] {
         let vectors = vectors.slice(start, rows);
@@ -48,9 +48,9 @@ fn a_physical_expression_of_datafusion_is_a_mask() {
         (0..ROWS).filter(|n| 1990 + n % 30 >= 2010 && n % 7 != 0 && n % 2 == 1).map(|n| n as u64).collect();
     assert!(!expected.is_empty());
     let search = |mask: RowMask| {
-        let params = SearchParams::top(ROWS).version(version).mask(mask);
+        let params = SearchParams::new(ROWS).version(version).mask(mask);
         let mut row_ids: Vec<u64> =
-            index.search(&[0.0, 1.0], params).unwrap().iter().map(|hit| hit.row_id).collect();
+            index.search(&[0.0, 1.0], &params).unwrap().into_vec().iter().map(|hit| hit.row_id).collect();
         row_ids.sort_unstable();
         row_ids
     };

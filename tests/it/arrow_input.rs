@@ -9,12 +9,11 @@ use arrow_buffer::{NullBuffer, ScalarBuffer};
 use arrow_schema::{DataType, Field};
 use pennon::lance::{FLAT_COLUMN, ROW_ID_COLUMN};
 use pennon::{
-    ArrowFixedSizeListVectorStore, BuildParams, DistanceType, HnswIndex, SearchParams, SkippedRows,
-    VectorSource,
+    ArrowFixedSizeListVectorStore, BuildParams, DistanceType, Index, SearchParams, SkippedRows, VectorSource,
 };
 use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop_oneof, proptest};
 
-use crate::data::{METRICS, Rows, clustered, list, recall, uniform};
+use crate::data::{METRICS, Rows, clustered, list, pair, recall, uniform};
 use crate::export::{bytes, push_bytes};
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -146,7 +145,7 @@ proptest! {
     ) {
         let distance_type = METRICS[metric];
         let store = Arc::new(ArrowFixedSizeListVectorStore::try_new(dim, distance_type).unwrap());
-        let index = HnswIndex::try_new(dim, distance_type, BuildParams::default()).unwrap();
+        let index = Index::hnsw(dim, distance_type, BuildParams::default()).unwrap();
         let mut expected: Vec<(u64, Vec<f32>, usize)> = Vec::new();
         let mut skipped = SkippedRows::default();
         for (number, layout) in layouts.iter().enumerate() {
@@ -171,7 +170,7 @@ proptest! {
         }
         assert_eq!((store.skipped(), index.skipped()), (skipped, skipped));
         assert_eq!((store.committed_len(), index.len()), (expected.len(), expected.len()));
-        for snapshot in [store.snapshot(), index.snapshot()] {
+        for snapshot in [store.snapshot(), index.reader().snapshot()] {
             assert_eq!(snapshot.len(), expected.len());
             for (id, (row_id, row, address)) in expected.iter().enumerate() {
                 let id = id as u32;
@@ -182,9 +181,9 @@ proptest! {
         }
         if let Some((_, query, _)) = expected.last() {
             let all = expected.len();
-            let found = index.search(query, SearchParams::new(all + 1, all)).unwrap();
+            let found = index.search(query, &SearchParams::new(all + 1).ef(all)).unwrap().into_vec();
             assert_eq!(found.len(), all);
-            assert_eq!(found, index.search_exact(query, SearchParams::top(all)).unwrap());
+            assert_eq!(found, index.search_exact(query, &SearchParams::new(all)).unwrap().into_vec());
             assert!(found.iter().all(|r| r.row_id == expected[r.id as usize].0));
         }
     }
@@ -197,19 +196,22 @@ fn batches_without_a_usable_row_get_no_ids() {
     let nan = Rows { dim: 4, values: vec![f32::NAN; 40] }.array();
     let infinite = Rows { dim: 4, values: vec![f32::NEG_INFINITY; 40] }.array();
     let zero = Rows { dim: 4, values: vec![-0.0; 40] }.array();
-    let index = HnswIndex::try_new(4, DistanceType::Cosine, BuildParams::default()).unwrap();
+    let index = Index::hnsw(4, DistanceType::Cosine, BuildParams::default()).unwrap();
     let good = uniform(30, 4, 1);
     for len in [0, 30, 60] {
         for bad in [&nulls, &nan, &infinite, &zero, &nulls.slice(3, 0)] {
             assert_eq!(index.append_unique(bad, 0).unwrap(), len..len);
         }
         assert_eq!((index.len(), index.is_empty()), (len as usize, len == 0));
-        assert_eq!(index.search(good.row(0), SearchParams::new(100, 10)).unwrap().len(), len as usize);
+        assert_eq!(
+            index.search(good.row(0), &SearchParams::new(100).ef(10)).unwrap().into_vec().len(),
+            len as usize
+        );
         assert_eq!(index.append_unique(&good.array(), 0).unwrap(), len..len + 30);
     }
     assert_eq!(index.skipped(), SkippedRows { null: 30, null_element: 0, non_finite: 60, zero_norm: 30 });
     assert_eq!(index.skipped().total(), 120);
-    assert!(index.health().is_healthy());
+    assert!(index.health().unwrap().is_healthy());
 }
 
 /// Rows of `clean` with a bad one after every ninth, and the positions the clean ones got.
@@ -251,8 +253,8 @@ fn bad_rows_change_nothing_for_the_others() {
     let all = clustered(3_050, 12, 64, 2).0;
     let (rows, queries) = (all.part(0..3_000), all.part(3_000..3_050));
     for distance_type in METRICS {
-        let clean = HnswIndex::try_new(12, distance_type, BuildParams::default()).unwrap();
-        let dirty = HnswIndex::try_new(12, distance_type, BuildParams::default()).unwrap();
+        let clean = Index::hnsw(12, distance_type, BuildParams::default()).unwrap();
+        let dirty = Index::hnsw(12, distance_type, BuildParams::default()).unwrap();
         let mut row_ids = Vec::new();
         for start in (0..3_000).step_by(250) {
             let part = rows.part(start..start + 250);
@@ -265,7 +267,7 @@ fn bad_rows_change_nothing_for_the_others() {
         assert_eq!(dirty.skipped().total(), 12 * (250 / 9), "{distance_type}: {}", dirty.skipped());
         assert_eq!(clean.skipped(), SkippedRows::default());
         let ((clean_graph, clean_rows), (graph, vectors)) =
-            (clean.to_lance_batches().unwrap(), dirty.to_lance_batches().unwrap());
+            (clean.to_lance_batches().map(pair).unwrap(), dirty.to_lance_batches().map(pair).unwrap());
         assert!(bytes(&clean_graph) == bytes(&graph), "{distance_type}: the bad rows changed the graph");
         assert!(
             flat_bytes(&clean_rows) == flat_bytes(&vectors),
@@ -274,7 +276,7 @@ fn bad_rows_change_nothing_for_the_others() {
         let exported = vectors[ROW_ID_COLUMN].as_primitive::<UInt64Type>();
         assert_eq!(exported.values().to_vec(), row_ids, "{distance_type}: row ids");
         let recall = recall(&rows, &queries, distance_type, 10, |query| {
-            let found = dirty.search(query, SearchParams::new(10, 100)).unwrap();
+            let found = dirty.search(query, &SearchParams::new(10).ef(100)).unwrap().into_vec();
             assert!(found.iter().all(|r| r.row_id == row_ids[r.id as usize]));
             found
         });

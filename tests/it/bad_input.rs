@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 use arrow_array::{FixedSizeListArray, Float64Array, RecordBatch};
 use arrow_schema::{DataType, Field, Schema};
-use pennon::{BuildParams, DistanceType, HnswIndex, SearchParams};
+use pennon::{BuildParams, DistanceType, Index, SearchParams};
 
 use crate::data::{Rows, build, uniform};
 
@@ -36,12 +36,12 @@ fn rows(n: usize) -> Rows {
 }
 
 /// Ten rows of two elements; row ids 0 to 9.
-fn ten() -> HnswIndex {
+fn ten() -> Index {
     build(&rows(10), L2, &defaults(), 10)
 }
 
 fn five() -> SearchParams {
-    SearchParams::new(5, 50)
+    SearchParams::new(5).ef(50)
 }
 
 fn doubles() -> FixedSizeListArray {

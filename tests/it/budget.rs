@@ -3,9 +3,9 @@
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use pennon::{BuildParams, DistanceType, HnswIndex, RowMask, SearchParams, SearchResult, SearchStats};
+use pennon::{BuildParams, DistanceType, Hit, Index, RowMask, SearchParams, SearchStats};
 
-use crate::data::{Rows, assert_sorted, build, clustered, exact_distance, in_pool};
+use crate::data::{Rows, assert_sorted, build, clustered, exact_distance, in_pool, with_stats};
 
 const ROWS: usize = 20_000;
 /// What a search may compute past its limit: the block that it is at.
@@ -16,7 +16,7 @@ const BLOCKS: u64 = 2_048;
 struct Shared {
     rows: Rows,
     queries: Rows,
-    index: HnswIndex,
+    index: Index,
 }
 
 fn shared() -> &'static Shared {
@@ -32,18 +32,14 @@ fn shared() -> &'static Shared {
 
 /// Searches, and checks what holds of any answer, early or not: at most `k` rows that qualify, each once,
 /// nearest first, at their true distances.
-fn search(
-    query: &[f32],
-    params: SearchParams,
-    admits: impl Fn(u64) -> bool,
-) -> (Vec<SearchResult>, SearchStats) {
+fn search(query: &[f32], params: SearchParams, admits: impl Fn(u64) -> bool) -> (Vec<Hit>, SearchStats) {
     let k = params.k;
-    let (found, stats) = shared().index.search_with_stats(query, params).unwrap();
+    let (found, stats) = with_stats(shared().index.search(query, &params).unwrap());
     assert_real(query, &found, k, admits);
     (found, stats)
 }
 
-fn assert_real(query: &[f32], found: &[SearchResult], k: usize, admits: impl Fn(u64) -> bool) {
+fn assert_real(query: &[f32], found: &[Hit], k: usize, admits: impl Fn(u64) -> bool) {
     assert!(found.len() <= k, "{} rows of {k}", found.len());
     assert_sorted(found, "within a budget");
     for result in found {
@@ -61,7 +57,7 @@ fn far_away() -> Instant {
 #[test]
 fn a_limit_of_distances_ends_a_search() {
     for (k, ef) in [(10, 400), (10, 2_000), (300, 600)] {
-        let params = SearchParams::new(k, ef);
+        let params = SearchParams::new(k).ef(ef);
         for query in shared().queries.iter() {
             let (whole, unlimited) = search(query, params.clone(), |_| true);
             assert!(unlimited.complete && whole.len() == k);
@@ -86,7 +82,9 @@ fn a_limit_of_distances_ends_a_search() {
 
 #[test]
 fn a_generous_budget_changes_nothing() {
-    for params in [SearchParams::new(10, 100), SearchParams::new(10, 1_000), SearchParams::new(700, 100)] {
+    for params in
+        [SearchParams::new(10).ef(100), SearchParams::new(10).ef(1_000), SearchParams::new(700).ef(100)]
+    {
         for query in shared().queries.iter() {
             let (whole, unlimited) = search(query, params.clone(), |_| true);
             for params in [
@@ -108,7 +106,7 @@ fn a_generous_budget_changes_nothing() {
 fn what_is_found_early_is_near() {
     let (mut hits, mut ended) = (0, 0);
     for query in shared().queries.iter() {
-        let params = SearchParams::new(10, 400);
+        let params = SearchParams::new(10).ef(400);
         let (whole, unlimited) = search(query, params.clone(), |_| true);
         let (found, stats) = search(query, params.max_distances(unlimited.distances * 7 / 10), |_| true);
         assert_eq!(found.len(), 10, "{stats:?}");
@@ -125,15 +123,16 @@ fn a_deadline_in_the_past_ends_every_search() {
     let past = Instant::now();
     for query in shared().queries.iter() {
         for (k, ef) in [(10, 100), (10, 5_000), (usize::MAX, 10)] {
-            let (found, stats) = search(query, SearchParams::new(k, ef).deadline(past), |_| true);
+            let (found, stats) = search(query, SearchParams::new(k).ef(ef).deadline(past), |_| true);
             assert!(!stats.complete, "k {k}, ef {ef}: {stats:?}");
             assert!(stats.distances <= BLOCKS, "k {k}, ef {ef}: {stats:?}");
             assert!(found.len() as u64 <= stats.distances, "{} rows of {stats:?}", found.len());
         }
     }
     let queries = shared().queries.array();
-    let batch = shared().index.search_batch(&queries, SearchParams::top(10).deadline(past)).unwrap();
-    assert!(batch.num_rows() <= 200, "{} rows", batch.num_rows());
+    let batch = shared().index.search_batch(&queries, &SearchParams::new(10).deadline(past)).unwrap();
+    let found: usize = batch.iter().map(|hits| hits.len()).sum();
+    assert!(!batch.complete() && found <= 200, "{found} rows");
 }
 
 #[test]
@@ -143,7 +142,7 @@ fn budgets_hold_where_rows_are_filtered() {
         let admits = move |row_id: u64| row_id % every == 1;
         let matches = ROWS / every as usize;
         for (at, query) in shared().queries.iter().enumerate() {
-            let params = SearchParams::new(30, 300).mask(RowMask::predicate(admits));
+            let params = SearchParams::new(30).ef(300).mask(RowMask::predicate(admits));
             let (whole, unlimited) = search(query, params.clone(), admits);
             assert_eq!((whole.len(), unlimited.complete), (matches.min(30), true));
             if at == 0 {
@@ -174,13 +173,13 @@ fn budgets_hold_where_rows_are_filtered() {
 fn an_exact_search_has_a_budget_too() {
     let Shared { index, queries, .. } = shared();
     let past = Instant::now();
-    let everything = SearchParams::top(usize::MAX);
+    let everything = SearchParams::new(usize::MAX);
     for query in queries.part(0..4).iter() {
-        let whole = index.search_exact(query, everything.clone()).unwrap();
+        let whole = index.search_exact(query, &everything).unwrap().into_vec();
         assert_eq!(whole.len(), ROWS);
         for threads in [1, 4] {
             let exact = |params: SearchParams| {
-                let found = in_pool(threads, || index.search_exact(query, params).unwrap());
+                let found = in_pool(threads, || index.search_exact(query, &params).unwrap().into_vec());
                 assert_real(query, &found, ROWS, |_| true);
                 found
             };

@@ -4,18 +4,18 @@ use std::time::Instant;
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::Float32Type;
-use pennon::{Error, HnswIndex, SearchParams, VectorSource};
+use pennon::{Error, Index, SearchParams, VectorSource};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 
-use crate::data::{Rows, Tally, assert_sorted, build, clustered, exact_distances, uniform};
+use crate::data::{Rows, Tally, assert_sorted, build, clustered, exact_distances, import, pair, uniform};
 use crate::deletes::{L2, array_of, assert_unknown, contents, data, everything, orders, params};
 use crate::export::Exported;
 
 /// Recall@10 among the rows that are left, by row id.
 fn recall(
-    index: &HnswIndex,
+    index: &Index,
     queries: &Rows,
     distances: &[Vec<f64>],
     live: impl Fn(usize) -> bool,
@@ -23,15 +23,15 @@ fn recall(
 ) -> f64 {
     let mut tally = Tally::default();
     for (query, distances) in queries.iter().zip(distances) {
-        let results = index.search(query, SearchParams::new(10, 64)).unwrap();
+        let results = index.search(query, &SearchParams::new(10).ef(64)).unwrap().into_vec();
         assert_sorted(&results, case);
         tally.count(distances, 10, &live, results.iter().map(|r| r.row_id as u32), case);
     }
     tally.recall()
 }
 
-fn fresh(rows: &Rows, live: &[usize]) -> HnswIndex {
-    let index = HnswIndex::try_new(rows.dim, L2, params()).unwrap();
+fn fresh(rows: &Rows, live: &[usize]) -> Index {
+    let index = Index::hnsw(rows.dim, L2, params()).unwrap();
     index.append(&rows.reordered(live).array(), array_of(live.iter().copied())).unwrap();
     index
 }
@@ -43,7 +43,7 @@ fn a_compacted_index_is_as_good_as_a_fresh_one() {
     let array = rows.array();
     let values = array.values().as_primitive::<Float32Type>().values();
     for (kind, order) in orders(&rows) {
-        let index = HnswIndex::try_new(16, L2, params()).unwrap();
+        let index = Index::hnsw(16, L2, params()).unwrap();
         for start in (0..N).step_by(2_000) {
             index.append(&array.slice(start, 2_000), start as u64).unwrap();
         }
@@ -59,13 +59,14 @@ fn a_compacted_index_is_as_good_as_a_fresh_one() {
             let live: Vec<usize> = (0..N).filter(|&row| alive[row]).collect();
 
             let started = Instant::now();
-            let compacted = index.compact().unwrap();
+            let compacted = index.reader().compacted().unwrap();
             let took = started.elapsed();
             assert_eq!((index.len(), index.tombstones()), (live.len(), deleted), "{case}: the old index");
             assert_eq!((compacted.len(), compacted.tombstones()), (live.len(), 0), "{case}");
-            let (health, snapshot) = (compacted.health(), compacted.snapshot());
+            let (health, snapshot) = (compacted.health().unwrap(), compacted.reader().snapshot());
             assert_eq!((health.nodes, health.unreachable()), (live.len(), 0), "{case}: {health}");
-            Exported::read(&compacted.graph().to_lance_hnsw_batch(None).unwrap()).check(&snapshot, &case);
+            Exported::read(&compacted.reader().graph().unwrap().to_lance_hnsw_batch().unwrap())
+                .check(&snapshot, &case);
             let mut kept = Vec::new();
             for id in 0..snapshot.len() as u32 {
                 let row = snapshot.row_id(id) as usize;
@@ -88,7 +89,7 @@ fn a_compacted_index_is_as_good_as_a_fresh_one() {
 }
 
 /// A compacted index takes rows, knows its own, and loses them, as any other.
-fn goes_on(index: &HnswIndex, rows: &Rows, live: u64, dead: u64, case: &str) {
+fn goes_on(index: &Index, rows: &Rows, live: u64, dead: u64, case: &str) {
     let len = index.len();
     let one = rows.part(0..1).array();
     let error = index.append(&one, live).unwrap_err();
@@ -98,10 +99,10 @@ fn goes_on(index: &HnswIndex, rows: &Rows, live: u64, dead: u64, case: &str) {
     index.append(&rows.part(1..rows.len()).array(), 1_000_000u64).unwrap();
     index.delete(live).unwrap();
     assert_eq!((index.len(), index.tombstones()), (len + rows.len() - 1, 1), "{case}");
-    let health = index.health();
+    let health = index.health().unwrap();
     assert!(health.is_healthy(), "{case}: {health}");
     let is_found = |(row, query): &(usize, &[f32])| {
-        let found = index.search(query, SearchParams::new(1, 100)).unwrap();
+        let found = index.search(query, &SearchParams::new(1).ef(100)).unwrap().into_vec();
         let row_id = if *row == 0 { dead } else { 999_999 + *row as u64 };
         (found[0].row_id, found[0].distance) == (row_id, 0.0)
     };
@@ -113,11 +114,11 @@ fn goes_on(index: &HnswIndex, rows: &Rows, live: u64, dead: u64, case: &str) {
 fn none_or_all_of_the_rows_compacted() {
     let rows = uniform(500, 8, 10);
     let index = build(&rows, L2, &params(), 250);
-    assert!(contents(&index.compact().unwrap()) == contents(&index));
+    assert!(contents(&index.reader().compacted().unwrap()) == contents(&index));
     (0..500).for_each(|row_id| index.delete(row_id).unwrap());
-    let empty = index.compact().unwrap();
+    let empty = index.reader().compacted().unwrap();
     assert_eq!((empty.len(), empty.tombstones(), empty.version().vectors()), (0, 0, 0));
-    assert!(everything(&empty).is_empty() && empty.health().is_healthy());
+    assert!(everything(&empty).is_empty() && empty.health().unwrap().is_healthy());
     empty.append(&rows.array(), 7u64).unwrap();
     assert_eq!(contents(&empty).len(), 500);
 }
@@ -129,10 +130,10 @@ fn an_export_leaves_dead_rows_out() {
         let index = build(&rows, L2, &params(), 500);
         order[..1_000].iter().for_each(|&row| index.delete(row as u64).unwrap());
         index.upsert(&rows.part(0..100).array(), array_of(order[1_000..1_100].iter().copied())).unwrap();
-        let (graph, vectors) = index.to_lance_batches().unwrap();
+        let (graph, vectors) = index.to_lance_batches().map(pair).unwrap();
         assert_eq!((Exported::read(&graph).nodes(), vectors.num_rows()), (1_000, 1_000), "{kind}");
-        let back = HnswIndex::from_lance_batches(&graph, &vectors).unwrap();
-        Exported::read(&graph).check(&back.snapshot(), kind);
+        let back = import(&graph, &vectors).unwrap();
+        Exported::read(&graph).check(&back.reader().snapshot(), kind);
         assert_eq!((back.len(), back.tombstones()), (1_000, 0), "{kind}");
         assert!(contents(&back) == contents(&index), "{kind}: other rows");
         assert_eq!((index.len(), index.tombstones()), (1_000, 1_100), "{kind}: the index itself");
@@ -162,10 +163,10 @@ fn ten_rounds_of_replacing_a_tenth() {
     assert_eq!((index.len(), index.tombstones()), (N, N));
     order.sort_unstable();
     let distances: Vec<Vec<f64>> = queries.iter().map(|query| exact_distances(&rows, L2, query)).collect();
-    let of = |index: &HnswIndex, case| recall(index, &queries, &distances, |_| true, case);
+    let of = |index: &Index, case| recall(index, &queries, &distances, |_| true, case);
     let fresh = of(&fresh(&rows, &order), "fresh");
     let churned = of(&index, "churned");
-    let compacted = of(&index.compact().unwrap(), "compacted");
+    let compacted = of(&index.reader().compacted().unwrap(), "compacted");
     println!("recall@10 {churned:.4} after ten rounds, compacted {compacted:.4}, fresh {fresh:.4}");
     assert!(churned >= fresh - 0.01, "{churned} after ten rounds, fresh {fresh}");
     assert!(compacted >= fresh - 0.01, "{compacted} compacted, fresh {fresh}");

@@ -5,11 +5,9 @@ use std::sync::{Arc, Barrier};
 use std::thread;
 
 use arrow_array::{Array, FixedSizeListArray};
-use pennon::{
-    ArrowFixedSizeListVectorStore, BuildParams, DistanceType, HnswIndex, SearchParams, VectorSource,
-};
+use pennon::{ArrowFixedSizeListVectorStore, BuildParams, DistanceType, Index, SearchParams, VectorSource};
 
-use crate::data::{Rows, Shape, assert_sorted, build, in_pool, uniform};
+use crate::data::{Rows, Shape, assert_sorted, build, in_pool, pair, uniform};
 use crate::export::{Exported, bytes};
 
 /// Raises the flag when it goes, also in a panic: or the readers would never end.
@@ -22,7 +20,7 @@ impl Drop for Raise<'_> {
 }
 
 /// Searches for rows that were there before, until the writer is done. Returns the number of searches.
-fn read(index: &HnswIndex, rows: &Rows, done: &AtomicBool, mut dice: usize) -> usize {
+fn read(index: &Index, rows: &Rows, done: &AtomicBool, mut dice: usize) -> usize {
     let mut searches = 0;
     loop {
         let last = done.load(Ordering::Acquire);
@@ -31,7 +29,7 @@ fn read(index: &HnswIndex, rows: &Rows, done: &AtomicBool, mut dice: usize) -> u
         // Every other search is for the newest row.
         let target = if searches % 2 == 0 { before.saturating_sub(1) } else { (dice >> 33) % before.max(1) };
         let k = [1, 10, 100][searches % 3];
-        let results = index.search(rows.row(target), SearchParams::new(k, 128)).unwrap();
+        let results = index.search(rows.row(target), &SearchParams::new(k).ef(128)).unwrap().into_vec();
         let after = index.len();
         assert!(before <= after, "{before} rows became {after}");
         assert_sorted(&results, "while rows arrive");
@@ -67,7 +65,7 @@ fn readers_see_every_row_that_was_there_before() {
     ] {
         let rows = shape.rows(rows, 16, 1);
         let sizes: Vec<usize> = sizes.into_iter().cycle().take(rows.len()).collect();
-        let index = HnswIndex::try_new(16, DistanceType::L2, BuildParams::default()).unwrap();
+        let index = Index::hnsw(16, DistanceType::L2, BuildParams::default()).unwrap();
         let (done, start) = (AtomicBool::new(false), Barrier::new(3));
         let searches: usize = thread::scope(|scope| {
             let readers: Vec<_> = (1..3)
@@ -93,9 +91,9 @@ fn readers_see_every_row_that_was_there_before() {
         assert_eq!(index.len(), rows.len());
         println!("{shape:?}: {searches} searches while {} rows arrived", rows.len());
         let case = format!("{shape:?}, after the readers");
-        let exported = Exported::read(&index.graph().to_lance_hnsw_batch(None).unwrap());
-        exported.check(&index.snapshot(), &case);
-        exported.assert_reported(&index.health(), &case);
+        let exported = Exported::read(&index.reader().graph().unwrap().to_lance_hnsw_batch().unwrap());
+        exported.check(&index.reader().snapshot(), &case);
+        exported.assert_reported(&index.health().unwrap(), &case);
     }
 }
 
@@ -104,7 +102,7 @@ fn readers_see_every_row_that_was_there_before() {
 fn readers_do_not_change_the_graph() {
     let rows = uniform(3_000, 8, 2);
     let alone = build(&rows, DistanceType::L2, &BuildParams::default(), 150);
-    let watched = HnswIndex::try_new(8, DistanceType::L2, BuildParams::default()).unwrap();
+    let watched = Index::hnsw(8, DistanceType::L2, BuildParams::default()).unwrap();
     let (done, start) = (AtomicBool::new(false), Barrier::new(2));
     thread::scope(|scope| {
         scope.spawn(|| {
@@ -117,7 +115,7 @@ fn readers_do_not_change_the_graph() {
             watched.append(&array, 1_000 + first).unwrap();
         }
     });
-    let export = |index: &HnswIndex| bytes(&index.graph().to_lance_hnsw_batch(None).unwrap());
+    let export = |index: &Index| bytes(&index.reader().graph().unwrap().to_lance_hnsw_batch().unwrap());
     assert!(export(&alone) == export(&watched), "a reader changed the graph");
 }
 
@@ -126,8 +124,7 @@ fn readers_do_not_change_the_graph() {
 fn exports_and_reports_in_the_middle_of_writes() {
     let rows = uniform(4_000, 8, 4);
     let index =
-        HnswIndex::try_new(8, DistanceType::L2, BuildParams::default().num_edges(6).ef_construction(60))
-            .unwrap();
+        Index::hnsw(8, DistanceType::L2, BuildParams::default().num_edges(6).ef_construction(60)).unwrap();
     let (done, start) = (AtomicBool::new(false), Barrier::new(2));
     let exports = thread::scope(|scope| {
         let observer = scope.spawn(|| {
@@ -136,14 +133,14 @@ fn exports_and_reports_in_the_middle_of_writes() {
             loop {
                 let last = done.load(Ordering::Acquire);
                 let before = index.len();
-                let (graph, vectors) = index.to_lance_batches().unwrap();
+                let (graph, vectors) = index.to_lance_batches().map(pair).unwrap();
                 let exported = Exported::read(&graph);
                 if graph.num_rows() > 0 {
                     assert_eq!(exported.nodes(), vectors.num_rows(), "two prefixes");
                     assert!((before..=index.len()).contains(&exported.nodes()));
-                    exported.check_prefix(&index.snapshot(), "in the middle of a write");
+                    exported.check_prefix(&index.reader().snapshot(), "in the middle of a write");
                 }
-                let health = index.health();
+                let health = index.health().unwrap();
                 assert!(health.nodes >= previous && health.nodes <= index.len(), "{health}");
                 assert!(index.resident_bytes() > 0);
                 previous = health.nodes;
@@ -164,13 +161,13 @@ fn exports_and_reports_in_the_middle_of_writes() {
         observer.join().unwrap()
     });
     println!("{exports} exports while 4,000 rows arrived");
-    assert!(index.health().is_healthy());
+    assert!(index.health().unwrap().is_healthy());
 }
 
 #[test]
 fn two_writers_of_one_index() {
     let rows = uniform(4_000, 12, 5);
-    let index = HnswIndex::try_new(12, DistanceType::L2, BuildParams::default()).unwrap();
+    let index = Index::hnsw(12, DistanceType::L2, BuildParams::default()).unwrap();
     let start = Barrier::new(2);
     let mut taken: Vec<(u32, u32, u64)> = thread::scope(|scope| {
         let writers: Vec<_> = [(0, 37), (2_000, 200)]
@@ -198,18 +195,19 @@ fn two_writers_of_one_index() {
         next = *end;
     }
     assert_eq!((next, index.len()), (4_000, 4_000));
-    let snapshot = index.snapshot();
+    let snapshot = index.reader().snapshot();
     for (start, end, row_id) in taken {
         for id in start..end {
             let row = row_id + u64::from(id - start);
             assert_eq!((snapshot.row_id(id), snapshot.vector(id)), (row, rows.row(row as usize)));
-            let found = index.search(rows.row(row as usize), SearchParams::new(1, 64)).unwrap();
+            let found =
+                index.search(rows.row(row as usize), &SearchParams::new(1).ef(64)).unwrap().into_vec();
             assert_eq!((found[0].id, found[0].row_id, found[0].distance), (id, row, 0.0));
         }
     }
-    let exported = Exported::read(&index.graph().to_lance_hnsw_batch(None).unwrap());
+    let exported = Exported::read(&index.reader().graph().unwrap().to_lance_hnsw_batch().unwrap());
     exported.check(&snapshot, "two writers");
-    exported.assert_reported(&index.health(), "two writers");
+    exported.assert_reported(&index.health().unwrap(), "two writers");
 }
 
 /// The store alone: a snapshot is a prefix, with every row of it in its place.
@@ -263,13 +261,13 @@ fn appends_from_the_jobs_of_a_pool() {
     let rows = Shape::Random.rows(4_000, 8, 9);
     let batches = rows.batches(100);
     for threads in [2, 3] {
-        let index = HnswIndex::try_new(8, DistanceType::L2, BuildParams::default()).unwrap();
+        let index = Index::hnsw(8, DistanceType::L2, BuildParams::default()).unwrap();
         in_pool(threads, || {
             batches.par_iter().for_each(|(first, array)| {
                 index.append(array, *first).unwrap();
-                assert!(index.health().is_healthy());
+                assert!(index.health().unwrap().is_healthy());
             });
         });
-        assert_eq!((index.len(), index.health().unreachable()), (4_000, 0));
+        assert_eq!((index.len(), index.health().unwrap().unreachable()), (4_000, 0));
     }
 }

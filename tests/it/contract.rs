@@ -3,13 +3,13 @@
 use std::sync::{Arc, OnceLock};
 
 use pennon::{
-    ArrowFixedSizeListVectorStore, BuildParams, DistanceType, HnswGraph, HnswIndex, SearchParams,
-    VectorSource,
+    ArrowFixedSizeListVectorStore, BuildParams, DistanceType, HnswGraph, Index, SearchParams, VectorSource,
 };
 use proptest::prelude::{ProptestConfig, proptest};
 
 use crate::data::{
-    METRICS, Plain, Rows, Shape, assert_sorted, build, clustered, exact_distance, ids, uniform,
+    METRICS, Plain, Rows, Shape, assert_sorted, build, clustered, exact_distance, graph_of, ids, import,
+    pair, uniform,
 };
 use crate::export::{Exported, bytes};
 
@@ -30,7 +30,10 @@ fn store_append_snapshot_insert_search() {
             (added.end as usize, added.end as usize, added.end as usize)
         );
         for id in [added.start, added.start + 100, added.end - 1, 0] {
-            let results = graph.search(rows.row(id as usize), SearchParams::new(10, 100), &snapshot).unwrap();
+            let results = graph
+                .search(rows.row(id as usize), &SearchParams::new(10).ef(100), &snapshot)
+                .unwrap()
+                .into_vec();
             assert_eq!(results.len(), 10);
             assert_eq!(
                 (results[0].id, results[0].row_id, results[0].distance),
@@ -56,7 +59,7 @@ fn index_store_and_one_by_one_build_the_same_graph() {
     let exported = bytes(&one.to_lance_hnsw_batch(None).unwrap());
     assert!(exported == bytes(&ranges.to_lance_hnsw_batch(None).unwrap()), "insert and insert_batch differ");
     assert!(
-        exported == bytes(&index.graph().to_lance_hnsw_batch(None).unwrap()),
+        exported == bytes(&index.reader().graph().unwrap().to_lance_hnsw_batch().unwrap()),
         "the index builds another graph"
     );
 }
@@ -72,17 +75,17 @@ fn a_source_of_plain_vectors_does_the_same() {
         graph.insert_batch(0..700, &plain).unwrap();
         graph.insert_batch(700..1_500, &plain as &dyn VectorSource).unwrap();
 
-        let index = HnswIndex::try_new(19, distance_type, BuildParams::default()).unwrap();
+        let index = Index::hnsw(19, distance_type, BuildParams::default()).unwrap();
         for (start, array) in rows.batches_of(&[700, 800]) {
             index.append(&array, 10_000 + start).unwrap();
         }
         for query in queries.iter() {
-            let ours = graph.search(query, SearchParams::new(10, 50), &plain).unwrap();
-            let theirs = index.search(query, SearchParams::new(10, 50)).unwrap();
+            let ours = graph.search(query, &SearchParams::new(10).ef(50), &plain).unwrap().into_vec();
+            let theirs = index.search(query, &SearchParams::new(10).ef(50)).unwrap().into_vec();
             assert_eq!(ours, theirs, "{distance_type}");
         }
         let same = bytes(&graph.to_lance_hnsw_batch(None).unwrap())
-            == bytes(&index.graph().to_lance_hnsw_batch(None).unwrap());
+            == bytes(&index.reader().graph().unwrap().to_lance_hnsw_batch().unwrap());
         assert!(same, "{distance_type}: the graphs differ");
     }
 }
@@ -118,14 +121,15 @@ fn a_snapshot_does_not_move_while_the_store_grows() {
 fn an_old_snapshot_keeps_answering_for_its_rows() {
     let rows = uniform(2_000, 8, 8);
     let index = build(&rows.part(0..500), DistanceType::L2, &BuildParams::default(), 500);
-    let early = index.snapshot();
+    let early = index.reader().snapshot();
     index.append(&rows.part(500..2_000).array(), 500).unwrap();
-    assert_eq!((early.len(), index.snapshot().len()), (500, 2_000));
+    assert_eq!((early.len(), index.reader().snapshot().len()), (500, 2_000));
     let plain = Plain::new(&rows.part(0..500), DistanceType::L2);
+    let graph = graph_of(&index);
     for query in [rows.row(1_999), rows.row(499)] {
         for (k, ef) in [(1, 1), (10, 10), (10, 100), (499, 499), (500, 500), (500, 2_000), (501, 501)] {
             for source in [&early as &dyn VectorSource, &plain] {
-                let results = index.graph().search(query, SearchParams::new(k, ef), source).unwrap();
+                let results = graph.search(query, &SearchParams::new(k).ef(ef), source).unwrap().into_vec();
                 assert_eq!(results.len(), k.min(500), "k = {k}, ef = {ef}");
                 assert_sorted(&results, "an old snapshot");
                 assert!(results.iter().all(|r| r.id < 500), "k = {k}, ef = {ef}: {results:?}");
@@ -133,7 +137,7 @@ fn an_old_snapshot_keeps_answering_for_its_rows() {
         }
     }
     for id in 0..500 {
-        let results = index.graph().search(rows.row(id), SearchParams::new(1, 100), &early).unwrap();
+        let results = graph.search(rows.row(id), &SearchParams::new(1).ef(100), &early).unwrap().into_vec();
         assert_eq!((results[0].id as usize, results[0].distance), (id, 0.0));
     }
 }
@@ -142,33 +146,37 @@ fn an_old_snapshot_keeps_answering_for_its_rows() {
 fn edges_of_k_and_ef() {
     let rows = uniform(50, 6, 9);
     let query = uniform(1, 6, 10).values;
-    let empty = HnswIndex::try_new(6, DistanceType::L2, BuildParams::default()).unwrap();
-    assert!(empty.search(&query, SearchParams::new(10, 50)).unwrap().is_empty());
-    assert!(empty.search_exact(&query, SearchParams::top(10)).unwrap().is_empty());
-    let health = empty.health();
+    let empty = Index::hnsw(6, DistanceType::L2, BuildParams::default()).unwrap();
+    assert!(empty.search(&query, &SearchParams::new(10).ef(50)).unwrap().into_vec().is_empty());
+    assert!(empty.search_exact(&query, &SearchParams::new(10)).unwrap().into_vec().is_empty());
+    let health = empty.health().unwrap();
     assert_eq!((health.nodes, health.reachable, health.edges, health.entry_point), (0, 0, 0, None));
     assert!(health.is_healthy(), "{health}");
 
     let index = build(&rows, DistanceType::L2, &BuildParams::default(), 7);
-    let all = index.search_exact(&query, SearchParams::top(50)).unwrap();
+    let all = index.search_exact(&query, &SearchParams::new(50)).unwrap().into_vec();
     for ef in [0, 1, 50, 1_000, usize::MAX] {
-        assert!(index.search(&query, SearchParams::new(0, ef)).unwrap().is_empty());
+        assert!(index.search(&query, &SearchParams::new(0).ef(ef)).unwrap().into_vec().is_empty());
         for k in [50, 51, 1_000_000, usize::MAX] {
-            assert_eq!(index.search(&query, SearchParams::new(k, ef)).unwrap(), all, "k = {k}, ef = {ef}");
+            assert_eq!(
+                index.search(&query, &SearchParams::new(k).ef(ef)).unwrap().into_vec(),
+                all,
+                "k = {k}, ef = {ef}"
+            );
         }
     }
     for k in 1..=50 {
-        let low = index.search(&query, SearchParams::new(k, 1)).unwrap();
-        let raised = index.search(&query, SearchParams::new(k, k)).unwrap();
+        let low = index.search(&query, &SearchParams::new(k).ef(1)).unwrap().into_vec();
+        let raised = index.search(&query, &SearchParams::new(k).ef(k)).unwrap().into_vec();
         assert_eq!(low, raised, "ef below k = {k} is k");
         assert_eq!(low.len(), k);
     }
-    assert!(index.search_exact(&query, SearchParams::top(0)).unwrap().is_empty());
-    assert_eq!(index.search_exact(&query, SearchParams::top(usize::MAX)).unwrap(), all);
+    assert!(index.search_exact(&query, &SearchParams::new(0)).unwrap().into_vec().is_empty());
+    assert_eq!(index.search_exact(&query, &SearchParams::new(usize::MAX)).unwrap().into_vec(), all);
 }
 
-fn shared_index() -> &'static HnswIndex {
-    static INDEX: OnceLock<HnswIndex> = OnceLock::new();
+fn shared_index() -> &'static Index {
+    static INDEX: OnceLock<Index> = OnceLock::new();
     INDEX.get_or_init(|| {
         let mut rows = clustered(2_000, 6, 64, 11).0;
         let copies = rows.part(0..100);
@@ -189,8 +197,8 @@ proptest! {
         extra in 0usize..700,
     ) {
         let ef = k + more + extra;
-        let long = shared_index().search(&query, SearchParams::new(k + more, ef)).unwrap();
-        let short = shared_index().search(&query, SearchParams::new(k, ef)).unwrap();
+        let long = shared_index().search(&query, &SearchParams::new(k + more).ef(ef)).unwrap().into_vec();
+        let short = shared_index().search(&query, &SearchParams::new(k).ef(ef)).unwrap().into_vec();
         assert_eq!((short.len(), long.len()), (k, k + more));
         assert_sorted(&long, "prefix");
         assert_eq!(short, long[..k]);
@@ -217,14 +225,22 @@ fn asking_for_all_rows_gives_all_rows_of_every_shape() {
             let elsewhere = uniform(1, 8, 13);
             for query in [rows.row(0), rows.row(n - 1), elsewhere.row(0)] {
                 let case = format!("{shape:?}, n = {n}, m = {m}");
-                let all = index.search(query, SearchParams::new(n, n)).unwrap();
+                let all = index.search(query, &SearchParams::new(n).ef(n)).unwrap().into_vec();
                 assert_sorted(&all, &case);
                 assert_eq!(all.len(), n, "{case}");
-                assert_eq!(all, index.search_exact(query, SearchParams::top(n)).unwrap(), "{case}");
-                let half = n.div_ceil(2);
-                assert_eq!(index.search(query, SearchParams::new(half, 1)).unwrap().len(), half, "{case}");
                 assert_eq!(
-                    index.search(query, SearchParams::new(10, 10)).unwrap().len(),
+                    all,
+                    index.search_exact(query, &SearchParams::new(n)).unwrap().into_vec(),
+                    "{case}"
+                );
+                let half = n.div_ceil(2);
+                assert_eq!(
+                    index.search(query, &SearchParams::new(half).ef(1)).unwrap().into_vec().len(),
+                    half,
+                    "{case}"
+                );
+                assert_eq!(
+                    index.search(query, &SearchParams::new(10).ef(10)).unwrap().into_vec().len(),
                     n.min(10),
                     "{case}"
                 );
@@ -239,7 +255,7 @@ fn the_exact_scan_agrees_with_f64() {
         let rows = clustered(1_200, 21, 64, 14).0;
         let index = build(&rows, distance_type, &BuildParams::default(), 1_200);
         for query in clustered(10, 21, 64, 15).0.iter() {
-            let results = index.search_exact(query, SearchParams::top(1_200)).unwrap();
+            let results = index.search_exact(query, &SearchParams::new(1_200)).unwrap().into_vec();
             assert_eq!(results.len(), 1_200);
             assert_sorted(&results, "exact");
             for result in results {
@@ -259,17 +275,17 @@ fn out_to_lance_and_back_answers_the_same() {
     for distance_type in METRICS {
         let rows = clustered(1_000, 12, 64, 16).0;
         let index = build(&rows, distance_type, &BuildParams::default(), 400);
-        let (graph, vectors) = index.to_lance_batches().unwrap();
-        let back = HnswIndex::from_lance_batches(&graph, &vectors).unwrap();
+        let (graph, vectors) = index.to_lance_batches().map(pair).unwrap();
+        let back = import(&graph, &vectors).unwrap();
         assert_eq!((back.len(), back.dim(), back.distance_type()), (1_000, 12, distance_type));
         assert!(
-            bytes(&graph) == bytes(&back.graph().to_lance_hnsw_batch(None).unwrap()),
+            bytes(&graph) == bytes(&back.reader().graph().unwrap().to_lance_hnsw_batch().unwrap()),
             "{distance_type}: the graph changed"
         );
         for query in clustered(20, 12, 64, 17).0.iter() {
             for ef in [10, 40, 200] {
-                let ours = index.search(query, SearchParams::new(10, ef)).unwrap();
-                let theirs = back.search(query, SearchParams::new(10, ef)).unwrap();
+                let ours = index.search(query, &SearchParams::new(10).ef(ef)).unwrap().into_vec();
+                let theirs = back.search(query, &SearchParams::new(10).ef(ef)).unwrap().into_vec();
                 assert_eq!(ids(&ours), ids(&theirs), "{distance_type}, ef = {ef}");
                 assert!(
                     ours.iter()
@@ -300,11 +316,11 @@ fn distance_types_have_names() {
 #[test]
 fn row_ids_are_the_callers() {
     let rows = Rows { dim: 2, values: vec![0.0, 0.0, 1.0, 0.0, 2.0, 0.0, 3.0, 0.0] };
-    let index = HnswIndex::try_new(2, DistanceType::L2, BuildParams::default()).unwrap();
+    let index = Index::hnsw(2, DistanceType::L2, BuildParams::default()).unwrap();
     let given = arrow_array::UInt64Array::from(vec![u64::MAX, 0, 7, 7]);
     assert_eq!(index.append_unique(&rows.array(), &given).unwrap(), 0..4);
     assert_eq!(index.append(&rows.array(), 1 << 40).unwrap(), 4..8);
-    let results = index.search(&[0.0, 0.0], SearchParams::new(8, 8)).unwrap();
+    let results = index.search(&[0.0, 0.0], &SearchParams::new(8).ef(8)).unwrap().into_vec();
     let found: Vec<(u32, u64)> = results.iter().map(|r| (r.id, r.row_id)).collect();
     let big = 1u64 << 40;
     let expected =

@@ -5,9 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use arrow_buffer::BooleanBuffer;
-use pennon::{
-    BuildParams, DistanceType, Error, HnswIndex, RowMask, SearchCursor, SearchParams, SearchResult,
-};
+use pennon::{BuildParams, Cursor, DistanceType, Error, Hit, Index, RowMask, SearchParams};
 use roaring::RoaringTreemap;
 
 use crate::data::{
@@ -15,7 +13,7 @@ use crate::data::{
 };
 
 /// All pages of `size` rows; each is in order, and full but for the last.
-fn pages(mut cursor: SearchCursor<'_>, size: usize) -> Vec<SearchResult> {
+fn pages(mut cursor: Cursor, size: usize) -> Vec<Hit> {
     let mut all = Vec::new();
     loop {
         let page = cursor.next_k(size);
@@ -31,14 +29,14 @@ fn pages(mut cursor: SearchCursor<'_>, size: usize) -> Vec<SearchResult> {
     }
 }
 
-fn row_ids(results: &[SearchResult]) -> Vec<u64> {
+fn row_ids(results: &[Hit]) -> Vec<u64> {
     let mut row_ids: Vec<u64> = results.iter().map(|result| result.row_id).collect();
     row_ids.sort_unstable();
     row_ids
 }
 
 /// Panics if a result is not the row it names, at its distance. Row ids are positions in `rows`.
-fn assert_true(rows: &Rows, query: &[f32], results: &[SearchResult]) {
+fn assert_true(rows: &Rows, query: &[f32], results: &[Hit]) {
     for result in results {
         let exact = exact_distance(DistanceType::L2, query, rows.row(result.row_id as usize));
         let off = (f64::from(result.distance) - exact).abs();
@@ -52,34 +50,42 @@ fn all_pages_together_are_every_row_once() {
         let rows = shape.rows(1_200, 6, 41);
         let params = BuildParams::default().num_edges(8).ef_construction(40);
         let index = build(&rows, DistanceType::L2, &params, 400);
-        let before = index.version();
+        let before = index.reader();
         (0..1_200).step_by(7).for_each(|row| index.delete(row).unwrap());
         let alive = |row: u64| !row.is_multiple_of(7);
         let expect =
             |wanted: &dyn Fn(u64) -> bool| (0..1_200).filter(|&row| wanted(row)).collect::<Vec<u64>>();
         let few = RoaringTreemap::from_iter((0..1_200_u64).filter(|row| row % 100 == 1));
-        let even = BooleanBuffer::collect_bool(1_200, |id| id % 2 == 0);
-        let top = SearchParams::new(3, 30);
-        for (name, params, expected) in [
-            ("live rows", top.clone(), expect(&alive)),
-            ("an older version", top.clone().version(before), expect(&|_| true)),
-            ("a watermark", top.clone().max_row_id(600), expect(&|row| alive(row) && row <= 600)),
+        let even = before.mask(BooleanBuffer::collect_bool(1_200, |id| id % 2 == 0)).unwrap();
+        let now = index.reader();
+        let top = SearchParams::new(3).ef(30);
+        for (name, reader, params, expected) in [
+            ("live rows", &now, top.clone(), expect(&alive)),
+            ("an older version", &before, top.clone(), expect(&|_| true)),
+            ("a watermark", &now, top.clone().max_row_id(600), expect(&|row| alive(row) && row <= 600)),
             (
                 "a mask of a third",
+                &now,
                 top.clone().mask(RowMask::predicate(|row| row % 3 == 1)),
                 expect(&|row| alive(row) && row % 3 == 1),
             ),
-            ("a mask of a hundredth", top.clone().mask(few), expect(&|row| alive(row) && row % 100 == 1)),
-            ("a mask of none", top.clone().mask(RowMask::predicate(|_| false)), Vec::new()),
+            (
+                "a mask of a hundredth",
+                &now,
+                top.clone().mask(few),
+                expect(&|row| alive(row) && row % 100 == 1),
+            ),
+            ("a mask of none", &now, top.clone().mask(RowMask::predicate(|_| false)), Vec::new()),
             (
                 "all of it",
-                top.clone().version(before).mask(even).max_row_id(1_000),
+                &before,
+                top.clone().mask(even).max_row_id(1_000),
                 expect(&|row| row % 2 == 0 && row <= 1_000),
             ),
         ] {
             let query = uniform(1, 6, 42).values;
             for size in [1, 10, 333, 1_200, usize::MAX] {
-                let all = pages(index.cursor(&query, params.clone()).unwrap(), size);
+                let all = pages(reader.cursor(&query, &params).unwrap(), size);
                 assert_eq!(row_ids(&all), expected, "{shape:?}, {name}, pages of {size}");
                 assert_true(&rows, &query, &all);
             }
@@ -92,13 +98,13 @@ fn a_page_of_no_rows_loses_nothing() {
     let rows = clustered(900, 8, 64, 43).0;
     let index = build(&rows, DistanceType::L2, &BuildParams::default(), 300);
     let query = uniform(1, 8, 44).values;
-    let mut plain = index.cursor(&query, SearchParams::top(10)).unwrap();
-    let mut halting = index.cursor(&query, SearchParams::top(10)).unwrap();
+    let mut plain = index.cursor(&query, &SearchParams::new(10)).unwrap();
+    let mut halting = index.cursor(&query, &SearchParams::new(10)).unwrap();
     for size in [0, 1, 0, 0, 50, 7, 0, 800, 100, 0, 5] {
         assert!(halting.next_k(0).is_empty());
         assert_eq!(halting.next_k(size), plain.next_k(size), "a page of {size}");
     }
-    let all = pages(index.cursor(&query, SearchParams::top(10)).unwrap(), 90);
+    let all = pages(index.cursor(&query, &SearchParams::new(10)).unwrap(), 90);
     assert_eq!(row_ids(&all), (0..900).collect::<Vec<u64>>());
 }
 
@@ -108,11 +114,11 @@ fn the_first_pages_are_the_nearest_rows() {
         let all = clustered(5_050, 16, 64, 45).0;
         let (rows, queries) = (all.part(0..5_000), all.part(5_000..5_050));
         let index = build(&rows, distance_type, &BuildParams::default(), 5_000);
-        let cursor = |query: &[f32]| index.cursor(query, SearchParams::top(10)).unwrap();
+        let cursor = |query: &[f32]| index.cursor(query, &SearchParams::new(10)).unwrap();
         let first = recall(&rows, &queries, distance_type, 10, |query| cursor(query).next_k(10));
         let ten = recall(&rows, &queries, distance_type, 100, |query| {
             let mut cursor = cursor(query);
-            let mut found: Vec<SearchResult> = (0..10).flat_map(|_| cursor.next_k(10)).collect();
+            let mut found: Vec<Hit> = (0..10).flat_map(|_| cursor.next_k(10)).collect();
             found.sort_by(|a, b| a.distance.total_cmp(&b.distance).then(a.id.cmp(&b.id)));
             found
         });
@@ -125,8 +131,8 @@ fn the_first_pages_are_the_nearest_rows() {
 #[test]
 fn an_index_without_live_rows_has_no_pages() {
     let rows = uniform(30, 4, 46);
-    let index = HnswIndex::try_new(4, DistanceType::L2, BuildParams::default()).unwrap();
-    let empty = || index.cursor(rows.row(0), SearchParams::top(5)).unwrap();
+    let index = Index::hnsw(4, DistanceType::L2, BuildParams::default()).unwrap();
+    let empty = || index.cursor(rows.row(0), &SearchParams::new(5)).unwrap();
     let mut early = empty();
     assert!(early.next_k(5).is_empty());
     index.append(&rows.array(), 0).unwrap();
@@ -140,14 +146,18 @@ fn a_cursor_is_refused_what_a_search_is_refused() {
     for distance_type in METRICS {
         let rows = uniform(30, 4, 47);
         let index = build(&rows, distance_type, &BuildParams::default(), 30);
-        let error = |query: &[f32], params| index.cursor(query, params).err().unwrap();
-        let top = || SearchParams::top(5);
+        let error = |query: &[f32], params| index.cursor(query, &params).err().unwrap();
+        let top = || SearchParams::new(5);
         assert!(matches!(error(&[0.5; 3], top()), Error::DimensionMismatch { expected: 4, actual: 3 }));
         let nan = error(&[0.5, f32::NAN, 0.5, 0.5], top());
         assert!(matches!(nan, Error::UnusableQuery { position: 1, .. }), "{nan:?}");
-        let mask = BooleanBuffer::new_set(29);
-        let short = error(rows.row(0), top().mask(mask));
-        assert!(matches!(short, Error::MaskLength { expected: 30, actual: 29 }), "{short:?}");
+        let mask = build(&rows.part(0..29), distance_type, &BuildParams::default(), 30).reader();
+        let other = error(rows.row(0), top().mask(mask.mask(BooleanBuffer::new_set(29)).unwrap()));
+        assert!(matches!(other, Error::StaleMask { .. }), "{other:?}");
+        let older = index.reader();
+        index.append(&uniform(1, 4, 50).array(), 30).unwrap();
+        let short = error(rows.row(0), top().mask(older.mask(BooleanBuffer::new_set(30)).unwrap()));
+        assert!(matches!(short, Error::MaskLength { expected: 31, actual: 30 }), "{short:?}");
     }
 }
 
@@ -159,7 +169,7 @@ fn a_cursor_sees_one_version() {
     (0..800).step_by(11).for_each(|row| index.delete(row).unwrap());
     let expected: Vec<u64> = (0..800).filter(|row| row % 11 != 0).collect();
     let query = rows.row(2_000);
-    let mut cursor = index.cursor(query, SearchParams::new(10, 40)).unwrap();
+    let mut cursor = index.cursor(query, &SearchParams::new(10).ef(40)).unwrap();
     let (mut all, mut next, mut step) = (Vec::new(), 800, 0);
     loop {
         let page = cursor.next_k(40);
@@ -226,10 +236,9 @@ fn a_cursor_sees_one_version_while_a_writer_is_at_work() {
             let last = done.load(Ordering::Acquire);
             let query = rows.row(cursors * 7 % 4_000);
             let version = index.version();
-            let pinned = SearchParams::top(10).version(version);
-            for params in [SearchParams::top(10), pinned] {
-                let is_pinned = params.version.is_some();
-                let all = pages(index.cursor(query, params).unwrap(), 37 + cursors % 100);
+            for is_pinned in [false, true] {
+                let reader = if is_pinned { index.reader_at(version).unwrap() } else { index.reader() };
+                let all = pages(reader.cursor(query, &SearchParams::new(10)).unwrap(), 37 + cursors % 100);
                 assert_true(&rows, query, &all);
                 let found = row_ids(&all);
                 let (first, end) = (found[0], found[found.len() - 1] + 1);

@@ -5,7 +5,7 @@ use std::thread;
 
 use arrow_array::{FixedSizeListArray, Float32Array, UInt64Array};
 use arrow_buffer::NullBuffer;
-use pennon::{BuildParams, DistanceType, Error, HnswIndex, SearchParams, SearchResult, VectorSource};
+use pennon::{BuildParams, DistanceType, Error, Hit, Index, SearchParams, VectorSource};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
@@ -29,32 +29,32 @@ fn with_nulls(rows: &Rows, valid: &[bool]) -> FixedSizeListArray {
     list(values, rows.dim, "item", true, Some(NullBuffer::from(valid)))
 }
 
-fn row_ids(results: &[SearchResult]) -> Vec<u64> {
+fn row_ids(results: &[Hit]) -> Vec<u64> {
     results.iter().map(|r| r.row_id).collect()
 }
 
-pub fn everything(index: &HnswIndex) -> Vec<SearchResult> {
-    index.search(&vec![0.5; index.dim()], SearchParams::new(usize::MAX, 64)).unwrap()
+pub fn everything(index: &Index) -> Vec<Hit> {
+    index.search(&vec![0.5; index.dim()], &SearchParams::new(usize::MAX).ef(64)).unwrap().into_vec()
 }
 
 /// The vector of every row that a search finds.
-pub fn contents(index: &HnswIndex) -> BTreeMap<u64, Vec<f32>> {
-    let (all, snapshot) = (everything(index), index.snapshot());
+pub fn contents(index: &Index) -> BTreeMap<u64, Vec<f32>> {
+    let (all, snapshot) = (everything(index), index.reader().snapshot());
     let map: BTreeMap<_, _> = all.iter().map(|r| (r.row_id, snapshot.vector(r.id).to_vec())).collect();
     assert_eq!((map.len(), index.len()), (all.len(), all.len()), "a row id twice, or a wrong length");
     map
 }
 
 /// Everything of an index that a failed call must leave alone, the dead rows as well.
-fn state(index: &HnswIndex) -> (Vec<u8>, Vec<u8>, [usize; 4], Vec<SearchResult>) {
-    let graph = bytes(&index.graph().to_lance_hnsw_batch(None).unwrap());
-    let vectors = bytes(&index.snapshot().to_record_batch().unwrap());
+fn state(index: &Index) -> (Vec<u8>, Vec<u8>, [usize; 4], Vec<Hit>) {
+    let graph = bytes(&index.reader().graph().unwrap().to_lance_hnsw_batch().unwrap());
+    let vectors = bytes(&index.reader().snapshot().to_record_batch().unwrap());
     let skipped = index.skipped().total() as usize;
     let counts = [index.len(), index.tombstones(), index.version().vectors(), skipped];
     (graph, vectors, counts, everything(index))
 }
 
-pub fn assert_unknown(index: &HnswIndex, row_id: u64) {
+pub fn assert_unknown(index: &Index, row_id: u64) {
     let before = state(index);
     assert!(!index.contains(row_id));
     let error = index.delete(row_id).unwrap_err();
@@ -77,8 +77,8 @@ fn a_deleted_row_is_gone_and_its_row_id_is_free() {
         index.delete(row_id).unwrap();
         assert_eq!((index.len(), index.tombstones(), index.is_empty()), (live, gone + 1, live == 0));
         for k in [1, 10, 300] {
-            let walked = index.search(rows.row(row), SearchParams::new(k, 64)).unwrap();
-            let scanned = index.search_exact(rows.row(row), SearchParams::top(k)).unwrap();
+            let walked = index.search(rows.row(row), &SearchParams::new(k).ef(64)).unwrap().into_vec();
+            let scanned = index.search_exact(rows.row(row), &SearchParams::new(k)).unwrap().into_vec();
             for results in [walked, scanned] {
                 assert_eq!(results.len(), k.min(live), "{gone} rows deleted before row {row}, k = {k}");
                 assert!(!row_ids(&results).contains(&row_id), "row {row} is deleted: {results:?}");
@@ -90,7 +90,7 @@ fn a_deleted_row_is_gone_and_its_row_id_is_free() {
     }
     assert_eq!(index.append(&rows.part(300..302).array(), 17u64).unwrap(), 300..302);
     assert_eq!((index.len(), index.contains(17), index.contains(19)), (2, true, false));
-    let found = index.search(rows.row(300), SearchParams::new(5, 64)).unwrap();
+    let found = index.search(rows.row(300), &SearchParams::new(5).ef(64)).unwrap().into_vec();
     assert_eq!((row_ids(&found), found[0].id, found[0].distance), (vec![17, 18], 300, 0.0));
     index.delete(17).unwrap();
     assert_unknown(&index, 17);
@@ -242,7 +242,7 @@ fn few_rows_left_are_all_found() {
                 let case = format!("{kind}, {per_mille} of 1,000 rows deleted, k = {k}");
                 let mut tally = Tally::default();
                 for (query, distances) in queries.iter().zip(&distances).step_by(if k == N { 8 } else { 1 }) {
-                    let results = index.search(query, SearchParams::new(k, 100)).unwrap();
+                    let results = index.search(query, &SearchParams::new(k).ef(100)).unwrap().into_vec();
                     assert_sorted(&results, &case);
                     let answer = results.iter().map(|r| r.row_id as u32);
                     tally.count(distances, k, |row| live[row], answer, &case);
@@ -272,7 +272,7 @@ fn deletes_do_not_wait_for_an_append() {
             index.delete(row as u64).unwrap();
             // The batch shows all at once, at its end.
             during += usize::from(index.len() < 2_000);
-            let results = index.search(rows.row(row), SearchParams::new(10, 64)).unwrap();
+            let results = index.search(rows.row(row), &SearchParams::new(10).ef(64)).unwrap().into_vec();
             assert_eq!(results.len(), 10);
             assert!(results.iter().all(|r| r.row_id > row as u64), "row {row} is deleted: {results:?}");
         }
@@ -281,7 +281,7 @@ fn deletes_do_not_wait_for_an_append() {
         assert_eq!(writer.join().unwrap(), 2_000..21_999);
     });
     assert_eq!((index.len(), index.tombstones()), (20_999, 1_000));
-    let health = index.health();
+    let health = index.health().unwrap();
     assert!(health.is_healthy(), "{health}");
     let expected: Vec<u64> = (1_000..2_000).chain(2_001..22_000).collect();
     let mut found = row_ids(&everything(&index));

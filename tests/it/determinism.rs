@@ -2,9 +2,9 @@
 
 use std::time::Instant;
 
-use pennon::{BuildParams, DistanceType, HnswIndex};
+use pennon::{BuildParams, DistanceType, Index};
 
-use crate::data::{METRICS, Rows, Shape, clustered, in_pool};
+use crate::data::{METRICS, Rows, Shape, clustered, in_pool, pair};
 use crate::export::bytes;
 
 /// The exported graph and vectors after appending `rows` in batches of `sizes`.
@@ -16,12 +16,12 @@ fn built(
     threads: usize,
 ) -> Vec<u8> {
     in_pool(threads, || {
-        let index = HnswIndex::try_new(rows.dim, distance_type, params.clone()).unwrap();
+        let index = Index::hnsw(rows.dim, distance_type, params.clone()).unwrap();
         for (start, array) in rows.batches_of(sizes) {
             index.append(&array, start).unwrap();
         }
         assert_eq!(index.len(), rows.len());
-        let (graph, vectors) = index.to_lance_batches().unwrap();
+        let (graph, vectors) = index.to_lance_batches().map(pair).unwrap();
         let mut all = bytes(&graph);
         all.extend(bytes(&vectors));
         all
@@ -99,14 +99,14 @@ fn slices_and_copies_give_the_same_bytes() {
     for distance_type in METRICS {
         let params = BuildParams::default();
         let sliced = built(&rows, distance_type, &params, &[333; 7], 2);
-        let index = HnswIndex::try_new(7, distance_type, params).unwrap();
+        let index = Index::hnsw(7, distance_type, params).unwrap();
         let mut start = 0;
         while start < rows.len() {
             let end = (start + 333).min(rows.len());
             index.append(&rows.part(start..end).array(), start as u64).unwrap();
             start = end;
         }
-        let (graph, vectors) = index.to_lance_batches().unwrap();
+        let (graph, vectors) = index.to_lance_batches().map(pair).unwrap();
         let mut copied = bytes(&graph);
         copied.extend(bytes(&vectors));
         assert_same(&sliced, &copied, &format!("{distance_type}, slices and copies"));

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow_array::{Array, FixedSizeListArray, Float32Array};
 use lance_linalg::distance::{cosine_distance, dot_distance, l2_f32};
 use pennon::{
-    ArrowFixedSizeListVectorStore, BuildParams, DistanceType, HnswIndex, SearchParams, VectorSource,
+    ArrowFixedSizeListVectorStore, BuildParams, DistanceType, Index, SearchParams, VectorSource,
     VectorStoreSnapshot,
 };
 
@@ -129,12 +129,12 @@ fn a_search_reports_the_distances_of_its_source() {
         for dim in dims {
             let rows = uniform(200, dim, dim as u64);
             let index = build(&rows, distance_type, &BuildParams::default(), 67);
-            let snapshot = index.snapshot();
+            let snapshot = index.reader().snapshot();
             let query = uniform(1, dim, 3).values;
             let case = format!("{distance_type}, dim {dim}");
             for (way, results) in [
-                ("graph", index.search(&query, SearchParams::new(200, 200)).unwrap()),
-                ("exact", index.search_exact(&query, SearchParams::top(200)).unwrap()),
+                ("graph", index.search(&query, &SearchParams::new(200).ef(200)).unwrap().into_vec()),
+                ("exact", index.search_exact(&query, &SearchParams::new(200)).unwrap().into_vec()),
             ] {
                 assert_eq!(results.len(), 200, "{case}, {way}");
                 assert_sorted(&results, &case);
@@ -160,8 +160,8 @@ fn copies_are_at_the_same_distance_wherever_they_lie() {
             let index = build(&rows, distance_type, &BuildParams::default(), 70);
             let query = uniform(1, dim, 5).values;
             for results in [
-                index.search(&query, SearchParams::new(300, 300)).unwrap(),
-                index.search_exact(&query, SearchParams::top(300)).unwrap(),
+                index.search(&query, &SearchParams::new(300).ef(300)).unwrap().into_vec(),
+                index.search_exact(&query, &SearchParams::new(300)).unwrap().into_vec(),
             ] {
                 assert!(
                     results.iter().map(|r| r.id).eq(0..300),
@@ -212,16 +212,16 @@ fn finite_rows_that_overflow_poison_nothing() {
                 *value = if (axis + row) % 2 == 0 { scale } else { -scale };
             });
         }
-        let index = HnswIndex::try_new(8, distance_type, BuildParams::default()).unwrap();
+        let index = Index::hnsw(8, distance_type, BuildParams::default()).unwrap();
         for (start, array) in rows.batches(200) {
             index.append(&array, start).unwrap();
         }
         let n = index.len();
         assert_eq!(n as u64 + index.skipped().total(), 600, "{distance_type}");
-        let health = index.health();
+        let health = index.health().unwrap();
         assert_eq!((health.reachable, health.components), (n, 1), "{distance_type}: {health}");
         for query in [rows.row(1), rows.row(0), rows.row(300)] {
-            let Ok(found) = index.search(query, SearchParams::new(600, 600)) else { continue };
+            let Ok(found) = index.search(query, &SearchParams::new(600).ef(600)) else { continue };
             assert_eq!(found.len(), n, "{distance_type}");
             let numbers = found.iter().take_while(|r| !r.distance.is_nan()).count();
             assert!(
@@ -233,13 +233,13 @@ fn finite_rows_that_overflow_poison_nothing() {
             let below = found.iter().find(|r| distance_type == DistanceType::Cosine && r.distance < -1e-3);
             assert!(below.is_none(), "{distance_type}: {below:?}");
         }
-        let near = index.search(rows.row(2), SearchParams::new(10, 100)).unwrap();
+        let near = index.search(rows.row(2), &SearchParams::new(10).ef(100)).unwrap().into_vec();
         assert_eq!(near.len(), 10, "{distance_type}");
         if distance_type == DistanceType::L2 {
             assert_eq!((near[0].row_id, near[0].distance), (2, 0.0));
         }
         assert_eq!(
-            Exported::read(&index.graph().to_lance_hnsw_batch(None).unwrap()).reachable(),
+            Exported::read(&index.reader().graph().unwrap().to_lance_hnsw_batch().unwrap()).reachable(),
             n,
             "{distance_type}"
         );

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use arrow_array::{FixedSizeListArray, Float64Array, UInt64Array};
 use arrow_schema::{DataType, Field};
 use pennon::{
-    ArrowFixedSizeListVectorStore, BuildParams, DistanceType, Error, HnswGraph, HnswIndex, SearchParams,
+    ArrowFixedSizeListVectorStore, BuildParams, DistanceType, Error, HnswGraph, Index, SearchParams,
     SkippedRows, VectorSource,
 };
 
-use crate::data::{Plain, build, uniform};
+use crate::data::{Plain, build, graph_of, pair, uniform};
 use crate::export::{Exported, bytes};
 
 fn says(error: &Error, parts: &[&str]) {
@@ -21,9 +21,9 @@ fn says(error: &Error, parts: &[&str]) {
 }
 
 /// Everything of an index that a failed call must leave alone.
-fn state(index: &HnswIndex) -> (Vec<u8>, Vec<u8>, usize, usize, SkippedRows) {
-    let (graph, vectors) = index.to_lance_batches().unwrap();
-    (bytes(&graph), bytes(&vectors), index.len(), index.snapshot().len(), index.skipped())
+fn state(index: &Index) -> (Vec<u8>, Vec<u8>, usize, usize, SkippedRows) {
+    let (graph, vectors) = index.to_lance_batches().map(pair).unwrap();
+    (bytes(&graph), bytes(&vectors), index.len(), index.reader().snapshot().len(), index.skipped())
 }
 
 #[test]
@@ -41,7 +41,7 @@ fn parameters_that_cannot_work() {
         for error in [
             params.validate().err(),
             HnswGraph::try_new(params.clone()).err(),
-            HnswIndex::try_new(8, DistanceType::L2, params.clone()).err(),
+            Index::hnsw(8, DistanceType::L2, params.clone()).err(),
         ] {
             let error = error.unwrap_or_else(|| panic!("{params:?} is accepted"));
             assert!(
@@ -53,7 +53,7 @@ fn parameters_that_cannot_work() {
     }
     let error = ArrowFixedSizeListVectorStore::try_new(0, DistanceType::L2).err().unwrap();
     assert!(matches!(error, Error::InvalidParams { parameter: "dim", value: 0, .. }), "{error:?}");
-    let error = HnswIndex::try_new(0, DistanceType::L2, good).err().unwrap();
+    let error = Index::hnsw(0, DistanceType::L2, good).err().unwrap();
     assert!(matches!(error, Error::InvalidParams { parameter: "dim", value: 0, .. }), "{error:?}");
 }
 
@@ -114,9 +114,9 @@ fn appends_that_fail_change_nothing() {
 
     assert_eq!(index.append(&three, u64::MAX - 10).unwrap(), 300..303);
     assert_eq!(store.append_batch(Arc::new(three), u64::MAX - 10).unwrap(), 0..3);
-    assert_eq!(index.snapshot().row_id(302), u64::MAX - 8);
-    Exported::read(&index.graph().to_lance_hnsw_batch(None).unwrap())
-        .check(&index.snapshot(), "after the errors");
+    assert_eq!(index.reader().snapshot().row_id(302), u64::MAX - 8);
+    Exported::read(&index.reader().graph().unwrap().to_lance_hnsw_batch().unwrap())
+        .check(&index.reader().snapshot(), "after the errors");
 }
 
 #[test]
@@ -124,12 +124,12 @@ fn queries_that_have_no_answer() {
     let rows = uniform(100, 4, 3);
     for distance_type in [DistanceType::L2, DistanceType::Cosine, DistanceType::Dot] {
         let index = build(&rows, distance_type, &BuildParams::default(), 100);
-        let snapshot = index.snapshot();
+        let (graph, snapshot) = (graph_of(&index), index.reader().snapshot());
         let errors = |query: &[f32]| -> [Error; 3] {
             [
-                index.search(query, SearchParams::new(5, 50)).unwrap_err(),
-                index.search_exact(query, SearchParams::top(5)).unwrap_err(),
-                index.graph().search(query, SearchParams::new(5, 50), &snapshot).unwrap_err(),
+                index.search(query, &SearchParams::new(5).ef(50)).unwrap_err(),
+                index.search_exact(query, &SearchParams::new(5)).unwrap_err(),
+                graph.search(query, &SearchParams::new(5).ef(50), &snapshot).unwrap_err(),
             ]
         };
         for wrong in [0, 3, 5] {
@@ -153,7 +153,7 @@ fn queries_that_have_no_answer() {
                 says(&error, &["zero"]);
             }
         } else {
-            assert_eq!(index.search(&[0.0; 4], SearchParams::new(5, 50)).unwrap().len(), 5);
+            assert_eq!(index.search(&[0.0; 4], &SearchParams::new(5).ef(50)).unwrap().into_vec().len(), 5);
         }
     }
 }
@@ -209,28 +209,15 @@ fn inserts_that_fail_change_nothing() {
     Exported::read(&graph.to_lance_hnsw_batch(None).unwrap()).check(&source, "after the errors");
 
     let query = rows.row(0);
-    let error =
-        graph.search(query, SearchParams::new(5, 50), &Plain::new(&rows, DistanceType::Cosine)).unwrap_err();
+    let error = graph
+        .search(query, &SearchParams::new(5).ef(50), &Plain::new(&rows, DistanceType::Cosine))
+        .unwrap_err();
     assert!(matches!(error, Error::SourceMismatch { .. }), "{error:?}");
     let wide = uniform(200, 7, 4);
     let error = graph
-        .search(wide.row(0), SearchParams::new(5, 50), &Plain::new(&wide, DistanceType::L2))
+        .search(wide.row(0), &SearchParams::new(5).ef(50), &Plain::new(&wide, DistanceType::L2))
         .unwrap_err();
     assert!(matches!(error, Error::SourceMismatch { .. }), "{error:?}");
-}
-
-#[test]
-fn an_index_whose_graph_ran_ahead_refuses_to_append() {
-    let rows = uniform(30, 4, 3);
-    let index = build(&rows.part(0..20), DistanceType::L2, &BuildParams::default(), 20);
-    let other = build(&rows, DistanceType::L2, &BuildParams::default(), 30);
-    index.graph().insert_batch(20..30, &other.snapshot()).unwrap();
-    let error = index.append(&rows.part(20..21).array(), 20).unwrap_err();
-    assert_eq!(error.to_string(), "the vector source holds 20 vectors, 30 are needed");
-    assert_eq!(
-        (index.snapshot().len(), index.search_exact(rows.row(3), SearchParams::top(40)).unwrap().len()),
-        (20, 20)
-    );
 }
 
 #[test]

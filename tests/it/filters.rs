@@ -9,7 +9,7 @@ use std::thread;
 
 use arrow_array::{BooleanArray, UInt64Array};
 use arrow_buffer::{BooleanBuffer, NullBuffer};
-use pennon::{BuildParams, Error, HnswIndex, RowMask, SearchParams, VectorSource};
+use pennon::{BuildParams, Error, Index, Reader, RowMask, SearchParams, VectorSource};
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
@@ -19,7 +19,7 @@ use crate::data::{Tally, assert_sorted, build, clustered, exact_distances, ids, 
 use crate::deletes::L2;
 
 /// The same set in every form: `allowed` and `row_ids` are by vector id.
-pub fn masks(allowed: &[bool], row_ids: &[u64]) -> Vec<(&'static str, RowMask)> {
+pub fn masks(reader: &Reader, allowed: &[bool], row_ids: &[u64]) -> Vec<(&'static str, RowMask)> {
     let members = || row_ids.iter().zip(allowed).filter(|(_, allowed)| **allowed).map(|(&row_id, _)| row_id);
     let treemap: RoaringTreemap = members().collect();
     let mut with_strangers = treemap.clone();
@@ -28,11 +28,23 @@ pub fn masks(allowed: &[bool], row_ids: &[u64]) -> Vec<(&'static str, RowMask)> 
     let padded = BooleanBuffer::from([&[true; 3][..], allowed].concat());
     let nulls = BooleanArray::new(BooleanBuffer::new_set(allowed.len()), Some(NullBuffer::from(allowed)));
     let asked = treemap.clone();
+    let none = || RowMask::from(RoaringTreemap::new());
+    let not_asked: RoaringTreemap =
+        row_ids.iter().filter(|&&row_id| !treemap.contains(row_id)).copied().collect();
+    let last = members().max().unwrap_or(0);
     vec![
-        ("bits", BooleanBuffer::from(allowed).into()),
-        ("a slice of bits", padded.slice(3, allowed.len()).into()),
-        ("an array", BooleanArray::from(allowed.to_vec()).into()),
-        ("an array with nulls", RowMask::from(&nulls)),
+        ("bits", reader.mask(BooleanBuffer::from(allowed)).unwrap()),
+        ("a slice of bits", reader.mask(padded.slice(3, allowed.len())).unwrap()),
+        ("an array", reader.mask(BooleanArray::from(allowed.to_vec())).unwrap()),
+        ("an array with nulls", reader.mask(&nulls).unwrap()),
+        ("what is not in a treemap", !RowMask::from(not_asked)),
+        ("nothing or bits", none() | reader.mask(BooleanBuffer::from(allowed)).unwrap()),
+        (
+            "bits below the last, and a predicate",
+            reader.mask(BooleanBuffer::from(allowed)).unwrap()
+                & RowMask::row_id_range(..=last)
+                & RowMask::predicate(|_| true),
+        ),
         ("a treemap with strangers", with_strangers.into()),
         ("a shared treemap", Arc::new(treemap).into()),
         ("a bitmap", bitmap.into()),
@@ -48,23 +60,23 @@ fn every_kind_of_mask_gives_the_same_rows() {
     let mut rng = StdRng::seed_from_u64(2);
     let mut row_ids: Vec<u64> = (0..N as u64).map(|row| 3 * row + 7).collect();
     row_ids.shuffle(&mut rng);
-    let index = HnswIndex::try_new(12, L2, BuildParams::default()).unwrap();
+    let index = Index::hnsw(12, L2, BuildParams::default()).unwrap();
     index.append(&rows.array(), UInt64Array::from(row_ids.clone())).unwrap();
     for query in queries.iter() {
         let distances = exact_distances(&rows, L2, query);
         for per_mille in [900, 500, 100, 10, 1, 0] {
             let allowed: Vec<bool> = (0..N).map(|_| rng.random_range(0..1_000) < per_mille).collect();
-            let masks = masks(&allowed, &row_ids);
+            let masks = masks(&index.reader(), &allowed, &row_ids);
             for k in [1, 10, 100, N] {
                 let mut first = None;
                 for (kind, mask) in &masks {
                     let case = format!("{kind} with {per_mille} of 1,000 rows, k = {k}");
-                    let params = SearchParams::new(k, 400).mask(mask.clone());
-                    let results = index.search(query, params.clone()).unwrap();
+                    let params = SearchParams::new(k).ef(400).mask(mask.clone());
+                    let results = index.search(query, &params).unwrap().into_vec();
                     assert_sorted(&results, &case);
                     Tally::default().count(&distances, k, |row| allowed[row], ids(&results), &case);
                     let mut exact = Tally::default();
-                    let scanned = ids(&index.search_exact(query, params).unwrap());
+                    let scanned = ids(&index.search_exact(query, &params).unwrap().into_vec());
                     exact.count(&distances, k, |row| allowed[row], scanned, &case);
                     assert_eq!(exact.recall(), 1.0, "{case}: the exact scan");
                     let named = results.iter().all(|r| r.row_id == row_ids[r.id as usize]);
@@ -87,16 +99,16 @@ fn masks_know_the_live_row_of_a_row_id() {
     }
     index.delete(10).unwrap();
     index.append(&rows.part(27..28).array(), 10u64).unwrap();
-    let snapshot = index.snapshot();
+    let snapshot = index.reader().snapshot();
     let row_ids: Vec<u64> = (0..snapshot.len() as u32).map(|id| snapshot.row_id(id)).collect();
     let newest: BTreeMap<u64, u32> = row_ids.iter().copied().zip(0..).collect();
     assert_eq!((row_ids.len(), newest.len(), index.len()), (28, 20, 20));
     for row_id in 0..20 {
         let allowed: Vec<bool> = row_ids.iter().map(|&other| other == row_id).collect();
-        for (kind, mask) in masks(&allowed, &row_ids) {
-            let params = SearchParams::new(usize::MAX, 64).mask(mask);
-            let walked = index.search(rows.row(0), params.clone()).unwrap();
-            let scanned = index.search_exact(rows.row(0), params).unwrap();
+        for (kind, mask) in masks(&index.reader(), &allowed, &row_ids) {
+            let params = SearchParams::new(usize::MAX).ef(64).mask(mask);
+            let walked = index.search(rows.row(0), &params).unwrap().into_vec();
+            let scanned = index.search_exact(rows.row(0), &params).unwrap().into_vec();
             for results in [walked, scanned] {
                 let found: Vec<_> = results.iter().map(|r| (r.row_id, r.id)).collect();
                 assert_eq!(found, [(row_id, newest[&row_id])], "{kind} of row id {row_id}");
@@ -115,7 +127,7 @@ fn mask_watermark_deletes_and_version_together() {
     let mut row_ids: Vec<u64> = (0..HALF as u64).collect();
     row_ids.shuffle(&mut rng);
     let mut alive = vec![true; HALF];
-    let index = HnswIndex::try_new(12, L2, BuildParams::default()).unwrap();
+    let index = Index::hnsw(12, L2, BuildParams::default()).unwrap();
     index.append(&all.part(0..HALF).array(), UInt64Array::from(row_ids.clone())).unwrap();
     for (alive, &row_id) in alive.iter_mut().zip(&row_ids).take(300) {
         index.delete(row_id).unwrap();
@@ -139,12 +151,13 @@ fn mask_watermark_deletes_and_version_together() {
 
     let distances: Vec<Vec<f64>> = queries.iter().map(|query| exact_distances(&all, L2, query)).collect();
     let mut tally = Tally::default();
-    for (when, alive, version) in [("then", alive_then, Some(version)), ("now", alive, None)] {
+    let then = index.reader_at(version).unwrap();
+    for (when, alive, index) in [("then", alive_then, then), ("now", alive, index.reader())] {
         let (len, row_ids) = (alive.len(), &row_ids[..alive.len()]);
         for percent in [90, 30, 2] {
             let chosen: Vec<bool> = (0..2 * HALF).map(|_| rng.random_range(0..100) < percent).collect();
             let allowed: Vec<bool> = row_ids.iter().map(|&row_id| chosen[row_id as usize]).collect();
-            for ((kind, mask), highest) in masks(&allowed, row_ids)
+            for ((kind, mask), highest) in masks(&index, &allowed, row_ids)
                 .into_iter()
                 .flat_map(|mask| [100, HALF as u64, 3_000, u64::MAX].map(|highest| (mask.clone(), highest)))
             {
@@ -152,12 +165,11 @@ fn mask_watermark_deletes_and_version_together() {
                 for (query, distances) in queries.iter().zip(&distances) {
                     for k in [1, 10, 100, usize::MAX] {
                         let case = format!("{when}, {kind} of {percent} %, up to {highest}, k = {k}");
-                        let mut params = SearchParams::new(k, 100).max_row_id(highest).mask(mask.clone());
-                        params.version = version;
-                        let results = index.search(query, params.clone()).unwrap();
+                        let params = SearchParams::new(k).ef(100).max_row_id(highest).mask(mask.clone());
+                        let results = index.search(query, &params).unwrap().into_vec();
                         assert_sorted(&results, &case);
                         let mut exact = Tally::default();
-                        let scanned = ids(&index.search_exact(query, params).unwrap());
+                        let scanned = ids(&index.search_exact(query, &params).unwrap().into_vec());
                         exact.count(&distances[..len], k, qualifies, scanned, &case);
                         assert_eq!(exact.recall(), 1.0, "{case}: the exact scan");
                         let mut any = Tally::default();
@@ -178,36 +190,52 @@ fn a_mask_of_another_length_is_refused() {
     let rows = uniform(N + 1, 6, 11);
     let index = build(&rows.part(0..N), L2, &BuildParams::default(), 100);
     let query = rows.row(0);
-    let of = |bits: usize| SearchParams::new(5, 50).mask(BooleanBuffer::new_set(bits));
-    let refused = |params: SearchParams, needed: usize, given: usize| {
-        for error in [
-            index.search(query, params.clone()).err(),
-            index.search_with_stats(query, params.clone()).err(),
-            index.search_exact(query, params.clone()).err(),
-            index.cursor(query, params.clone()).err(),
-        ] {
-            let error = error.unwrap_or_else(|| panic!("{given} bits for {needed} rows are accepted"));
-            let message = error.to_string();
-            let Error::MaskLength { expected, actual } = error else { panic!("{error:?}") };
-            assert_eq!((expected, actual), (needed, given), "{message}");
-            let named = message.contains(&needed.to_string()) && message.contains(&given.to_string());
-            assert!(named, "{message}");
-        }
-    };
     for bits in [0, 1, N - 1, N + 1, 2 * N] {
-        refused(of(bits), N, bits);
+        let error = index.reader().mask(BooleanBuffer::new_set(bits)).unwrap_err();
+        let Error::MaskLength { expected, actual } = error else { panic!("{error:?}") };
+        assert_eq!((expected, actual), (N, bits));
+        let message = error.to_string();
+        assert!(message.contains(&N.to_string()) && message.contains(&bits.to_string()), "{message}");
     }
-    let version = index.version();
+    let older = index.reader();
+    let of_older = older.mask(BooleanBuffer::new_set(N)).unwrap();
     index.append(&rows.part(N..N + 1).array(), N as u64).unwrap();
     index.delete(7).unwrap();
-    refused(of(N), N + 1, N);
-    refused(of(N + 1).version(version), N, N + 1);
-    assert_eq!(index.search(query, of(N + 1)).unwrap().len(), 5);
-    assert_eq!(index.search(query, of(N).version(version)).unwrap().len(), 5);
+    let newer = index.reader();
+    let of_newer = newer.mask(BooleanBuffer::new_set(N + 1)).unwrap();
+    // Also as a part of another mask.
+    let parts = |mask: &RowMask| {
+        let all = RowMask::row_id_range(..);
+        [
+            mask.clone(),
+            mask.clone() & all.clone(),
+            !(RowMask::predicate(|_| true) | mask.clone()),
+            all & mask.clone(),
+        ]
+    };
+    let refused = |reader: &Reader, mask: &RowMask| {
+        for mask in parts(mask) {
+            let params = SearchParams::new(5).ef(50).mask(mask);
+            let errors = [
+                reader.search(query, &params).err(),
+                reader.search_exact(query, &params).err(),
+                reader.cursor(query, &params).err(),
+                reader.search_batch(&rows.part(0..1).array(), &params).err(),
+            ];
+            for error in errors {
+                let error = error.unwrap_or_else(|| panic!("{:?} is accepted", params.mask));
+                assert!(matches!(error, Error::MaskLength { .. }), "{error:?}");
+            }
+        }
+    };
+    assert_eq!(newer.search(query, &SearchParams::new(5).ef(50).mask(&of_newer)).unwrap().len(), 5);
+    assert_eq!(older.search(query, &SearchParams::new(5).ef(50).mask(&of_older)).unwrap().len(), 5);
+    refused(&newer, &of_older);
+    refused(&older, &of_newer);
 
-    let empty = HnswIndex::try_new(6, L2, BuildParams::default()).unwrap();
-    for (kind, mask) in masks(&[], &[]) {
-        let results = empty.search(query, SearchParams::new(5, 50).mask(mask)).unwrap();
+    let empty = Index::hnsw(6, L2, BuildParams::default()).unwrap();
+    for (kind, mask) in masks(&empty.reader(), &[], &[]) {
+        let results = empty.search(query, &SearchParams::new(5).ef(50).mask(mask)).unwrap().into_vec();
         assert!(results.is_empty(), "{kind}: {results:?}");
     }
 }
@@ -217,8 +245,8 @@ fn a_predicate_that_panics_spoils_nothing() {
     let rows = clustered(1_100, 8, 64, 12).0;
     let index = build(&rows.part(0..1_000), L2, &BuildParams::default(), 1_000);
     let (query, many) = (rows.row(3), rows.part(0..50).array());
-    let plain = SearchParams::new(10, 100);
-    let before = index.search(query, plain.clone()).unwrap();
+    let plain = SearchParams::new(10).ef(100);
+    let before = index.search(query, &plain).unwrap().into_vec();
     for tests in [0, 1, 10, 90] {
         let panicking = || {
             let left = AtomicI64::new(tests);
@@ -231,15 +259,15 @@ fn a_predicate_that_panics_spoils_nothing() {
             }))
         };
         let calls: [(&str, &dyn Fn()); 3] = [
-            ("search", &|| drop(index.search(query, panicking()))),
-            ("search_exact", &|| drop(index.search_exact(query, panicking()))),
-            ("search_batch", &|| drop(index.search_batch(&many, panicking()))),
+            ("search", &|| drop(index.search(query, &panicking()))),
+            ("search_exact", &|| drop(index.search_exact(query, &panicking()))),
+            ("search_batch", &|| drop(index.search_batch(&many, &panicking()))),
         ];
         for (name, call) in calls {
             let outcome = catch_unwind(AssertUnwindSafe(call));
             assert!(outcome.is_err(), "{name}: a panic after {tests} tests was not noticed");
             for _ in 0..100 {
-                assert_eq!(index.search(query, plain.clone()).unwrap(), before, "{name}, {tests} tests");
+                assert_eq!(index.search(query, &plain).unwrap().into_vec(), before, "{name}, {tests} tests");
             }
         }
     }
@@ -247,11 +275,11 @@ fn a_predicate_that_panics_spoils_nothing() {
     index.delete(3).unwrap();
     for (row_id, row) in rows.iter().enumerate().skip(1_000) {
         let params = plain.clone().mask(RowMask::predicate(|row_id| row_id >= 1_000));
-        let found = index.search(row, params).unwrap();
+        let found = index.search(row, &params).unwrap().into_vec();
         assert_eq!((found.len(), found[0].row_id), (10, row_id as u64), "row {row_id}");
     }
-    assert!(index.search(query, plain).unwrap().iter().all(|r| r.row_id != 3));
-    assert!(index.health().is_healthy());
+    assert!(index.search(query, &plain).unwrap().into_vec().iter().all(|r| r.row_id != 3));
+    assert!(index.health().unwrap().is_healthy());
 }
 
 /// While rows arrive and the oldest go: only rows that pass and are not gone, and no fewer than there are.
@@ -278,11 +306,15 @@ fn filters_beside_a_writer() {
             let passes = move |row_id: u64| row_id % every == 1;
             let query = rows.row(searches * 37 % N);
             let gone = deleted.load(Ordering::Acquire);
-            let version = index.version();
+            let reader = index.reader();
+            let version = reader.version();
             let bits: BooleanBuffer = (0..version.vectors() as u64).map(passes).collect();
-            let pinned = SearchParams::new(10, 64).mask(bits).version(version);
-            let now = SearchParams::new(10, 64).mask(RowMask::predicate(passes));
-            let (now, pinned) = (index.search(query, now).unwrap(), index.search(query, pinned).unwrap());
+            let pinned = SearchParams::new(10).ef(64).mask(reader.mask(bits).unwrap());
+            let now = SearchParams::new(10).ef(64).mask(RowMask::predicate(passes));
+            let (now, pinned) = (
+                index.search(query, &now).unwrap().into_vec(),
+                reader.search(query, &pinned).unwrap().into_vec(),
+            );
             // One delete may show that is not counted yet.
             let surely_there = deleted.load(Ordering::Acquire) + 1..version.vectors() as u64;
             let at_least = surely_there.filter(|&row_id| passes(row_id)).count().min(10);

@@ -63,7 +63,7 @@ fn panic_and_retry(rows: &Rows, good: &Plain, base: u32, left: i64) {
     assert_eq!(graph.len(), base as usize, "{case}: rows of the failed call can be seen");
     for id in [0, base / 2, 1_400] {
         let query = rows.row(id as usize);
-        let results = graph.search(query, SearchParams::new(10, 200), good).unwrap();
+        let results = graph.search(query, &SearchParams::new(10).ef(200), good).unwrap().into_vec();
         assert_sorted(&results, &case);
         assert_eq!(results.len(), (base as usize).min(10), "{case}");
         assert!(results.iter().all(|r| r.id < base), "{case}: {results:?}");
@@ -80,8 +80,10 @@ fn panic_and_retry(rows: &Rows, good: &Plain, base: u32, left: i64) {
     let short = Plain::new(&rows.part(0..some as usize), DistanceType::L2);
     graph.insert_batch(base..some, &short).unwrap_or_else(|error| panic!("{case}: {error}"));
     for source in [good, &short] {
-        let results =
-            graph.search(rows.row(some as usize - 1), SearchParams::new(5_000, 100), source).unwrap();
+        let results = graph
+            .search(rows.row(some as usize - 1), &SearchParams::new(5_000).ef(100), source)
+            .unwrap()
+            .into_vec();
         assert_sorted(&results, &case);
         assert_eq!((results.len(), results[0].id), (some as usize, some - 1), "{case}");
     }
@@ -91,7 +93,8 @@ fn panic_and_retry(rows: &Rows, good: &Plain, base: u32, left: i64) {
     exported.check(good, &case);
     exported.assert_reported(&graph.health(), &case);
     let found = (0..1_500u32).filter(|&id| {
-        let results = graph.search(rows.row(id as usize), SearchParams::new(1, 64), good).unwrap();
+        let results =
+            graph.search(rows.row(id as usize), &SearchParams::new(1).ef(64), good).unwrap().into_vec();
         ids(&results) == [id]
     });
     let found = found.count();
@@ -104,7 +107,8 @@ fn a_search_that_panics_spoils_no_other_search() {
     let good = Plain::new(&rows, DistanceType::L2);
     let graph = HnswGraph::try_new(BuildParams::default()).unwrap();
     graph.insert_batch(0..1_000, &good).unwrap();
-    let search = |source: &dyn VectorSource| graph.search(rows.row(3), SearchParams::new(10, 100), source);
+    let search =
+        |source: &dyn VectorSource| graph.search(rows.row(3), &SearchParams::new(10).ef(100), source);
     let before = search(&good).unwrap();
     for left in [0, 1, 5, 50, 90] {
         let bad = Panicking { plain: Plain::new(&rows, DistanceType::L2), left: AtomicI64::new(left) };
@@ -155,7 +159,7 @@ fn vectors_shorter_than_the_dimension_are_not_read_past_their_end() {
             let outcome = catch_unwind(AssertUnwindSafe(|| {
                 let graph = HnswGraph::try_new(BuildParams::default()).unwrap();
                 graph.insert_batch(0..200, &source)?;
-                graph.search(&query, SearchParams::new(5, 50), &source)
+                graph.search(&query, &SearchParams::new(5).ef(50), &source)
             }));
             match outcome {
                 Err(_) => println!("{distance_type}, dim {dim}: a panic"),
@@ -233,7 +237,7 @@ fn a_source_that_shrinks_is_answered_as_of_then() {
     let graph = HnswGraph::try_new(BuildParams::default()).unwrap();
     graph.insert_batch(0..200, &source).unwrap();
     source.len.store(150, Ordering::Relaxed);
-    let results = graph.search(rows.row(0), SearchParams::new(200, 50), &source).unwrap();
+    let results = graph.search(rows.row(0), &SearchParams::new(200).ef(50), &source).unwrap().into_vec();
     assert_eq!(results.len(), 150);
     assert!(results.iter().all(|r| r.id < 150));
     let error = graph.insert_batch(200..300, &source).unwrap_err();
@@ -263,14 +267,16 @@ fn rows_that_are_not_numbers_strand_nobody() {
                 }
                 let health = graph.health();
                 assert_eq!((health.nodes, health.reachable), (900, 900), "{case}: {health}");
-                let results = graph.search(rows.row(1), SearchParams::new(900, 900), &source).unwrap();
+                let results =
+                    graph.search(rows.row(1), &SearchParams::new(900).ef(900), &source).unwrap().into_vec();
                 assert_eq!(results.len(), 900, "{case}");
                 let numbers = results.iter().take_while(|r| !r.distance.is_nan()).count();
                 assert!(
                     results[numbers..].iter().all(|r| r.distance.is_nan()),
                     "{case}: NaN before a number"
                 );
-                let again = graph.search(rows.row(1), SearchParams::new(900, 900), &source).unwrap();
+                let again =
+                    graph.search(rows.row(1), &SearchParams::new(900).ef(900), &source).unwrap().into_vec();
                 assert_eq!(ids(&results), ids(&again), "{case}");
                 let second = HnswGraph::try_new(BuildParams::default()).unwrap();
                 second.insert_batch(0..900, &source).unwrap();

@@ -10,10 +10,10 @@ use arrow_schema::{Field, Schema};
 use pennon::lance::{
     DISTANCE_COLUMN, DISTANCE_TYPE_KEY, HNSW_METADATA_KEY, NEIGHBORS_COLUMN, VECTOR_ID_COLUMN,
 };
-use pennon::{BuildParams, DistanceType, Error, HnswGraph, HnswIndex, SearchParams};
+use pennon::{BuildParams, DistanceType, Error, HnswGraph, SearchParams};
 use serde_json::{Value, json};
 
-use crate::data::{build, uniform};
+use crate::data::{build, graph_of, import, pair, uniform};
 use crate::export::Exported;
 
 /// The batch with its schema metadata, and maybe one column, replaced.
@@ -41,7 +41,7 @@ struct Honest {
 impl Honest {
     fn new() -> Self {
         let index = build(&uniform(500, 6, 5), DistanceType::L2, &BuildParams::default().max_level(4), 500);
-        let (graph, vectors) = index.to_lance_batches().unwrap();
+        let (graph, vectors) = index.to_lance_batches().map(pair).unwrap();
         let metadata = serde_json::from_str(&graph.schema().metadata()[HNSW_METADATA_KEY]).unwrap();
         Self { graph, vectors, metadata }
     }
@@ -80,7 +80,7 @@ fn a_batch_that_cannot_be_right_is_refused() {
             HnswGraph::from_lance_hnsw_batch(batch).err().unwrap_or_else(|| panic!("{case} is accepted"));
         assert!(matches!(error, Error::InvalidBatch { .. }), "{case}: {error:?}");
         println!("{case}: {error}");
-        assert!(HnswIndex::from_lance_batches(batch, &honest.vectors).is_err(), "{case}");
+        assert!(import(batch, &honest.vectors).is_err(), "{case}");
     };
 
     refused(&forged(&honest.graph, None, None), "no metadata");
@@ -123,7 +123,7 @@ fn a_batch_that_cannot_be_right_is_refused() {
 #[test]
 fn vectors_that_are_not_the_graphs_are_refused() {
     let Honest { graph, vectors, .. } = Honest::new();
-    let accepted = |vectors: &RecordBatch| HnswIndex::from_lance_batches(&graph, vectors).is_ok();
+    let accepted = |vectors: &RecordBatch| import(&graph, vectors).is_ok();
     assert!(!accepted(&vectors.slice(0, 499)), "499 vectors for 500 nodes");
     assert!(!accepted(&forged(&vectors, None, None)), "no distance type");
     assert!(
@@ -152,19 +152,22 @@ fn a_batch_that_is_only_poor_is_mended() {
         ("all edges to one node", honest.with_neighbors(|edges| edges.fill(3))),
         ("all edges to nobody", honest.with_neighbors(|edges| edges.fill(u32::MAX))),
     ] {
-        let index =
-            HnswIndex::from_lance_batches(&batch, &honest.vectors).unwrap_or_else(|e| panic!("{case}: {e}"));
+        let index = import(&batch, &honest.vectors).unwrap_or_else(|e| panic!("{case}: {e}"));
         for rows in [500, 700] {
-            let health = index.health();
+            let health = index.health().unwrap();
             assert_eq!((health.nodes, health.reachable), (rows, rows), "{case}: {health}");
             let query = extra.row(0);
-            let all = index.search(query, SearchParams::new(rows, rows)).unwrap();
-            assert_eq!(all, index.search_exact(query, SearchParams::top(rows)).unwrap(), "{case}");
+            let all = index.search(query, &SearchParams::new(rows).ef(rows)).unwrap().into_vec();
+            assert_eq!(
+                all,
+                index.search_exact(query, &SearchParams::new(rows)).unwrap().into_vec(),
+                "{case}"
+            );
             if rows == 500 {
                 assert_eq!(index.append(&extra.array(), 500).unwrap(), 500..700, "{case}");
             }
         }
-        let exported = Exported::read(&index.graph().to_lance_hnsw_batch(None).unwrap());
+        let exported = Exported::read(&index.reader().graph().unwrap().to_lance_hnsw_batch().unwrap());
         assert_eq!((exported.nodes(), exported.reachable()), (700, 700), "{case}");
     }
 }
@@ -173,11 +176,13 @@ fn a_batch_that_is_only_poor_is_mended() {
 fn an_imported_graph_is_searched_where_it_lies_until_the_first_insert() {
     let rows = uniform(3_000, 8, 6);
     let index = build(&rows, DistanceType::L2, &BuildParams::default(), 3_000);
-    let batch = index.graph().to_lance_hnsw_batch(None).unwrap();
-    let snapshot = index.snapshot();
+    let batch = index.reader().graph().unwrap().to_lance_hnsw_batch().unwrap();
+    let snapshot = index.reader().snapshot();
     let search = |graph: &HnswGraph| {
         (0..100)
-            .map(|at| graph.search(rows.row(at), SearchParams::new(10, 64), &snapshot).unwrap())
+            .map(|at| {
+                graph.search(rows.row(at), &SearchParams::new(10).ef(64), &snapshot).unwrap().into_vec()
+            })
             .collect::<Vec<_>>()
     };
 
@@ -189,18 +194,21 @@ fn an_imported_graph_is_searched_where_it_lies_until_the_first_insert() {
         "{} bytes over an empty graph",
         graph.resident_bytes() - empty
     );
-    assert_eq!(search(&graph), search(index.graph()));
+    assert_eq!(search(&graph), search(&graph_of(&index)));
 
     // The same row again, as a new one.
     index.append(&rows.part(0..1).array(), 3_000).unwrap();
-    graph.insert(3_000, &index.snapshot()).unwrap();
+    graph.insert(3_000, &index.reader().snapshot()).unwrap();
     assert!(
         graph.resident_bytes() - empty > lists,
         "{} bytes after an insert",
         graph.resident_bytes() - empty
     );
     assert_eq!((graph.len(), graph.health().unreachable()), (3_001, 0));
-    let twins = graph.search(rows.row(0), SearchParams::new(2, 64), &index.snapshot()).unwrap();
+    let twins = graph
+        .search(rows.row(0), &SearchParams::new(2).ef(64), &index.reader().snapshot())
+        .unwrap()
+        .into_vec();
     assert_eq!(
         twins.iter().map(|twin| (twin.id, twin.distance)).collect::<Vec<_>>(),
         [(0, 0.0), (3_000, 0.0)]

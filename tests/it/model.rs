@@ -9,12 +9,12 @@ mod ops;
 use std::env;
 use std::mem::replace;
 
-use pennon::{BuildParams, DistanceType, HnswIndex};
+use pennon::{BuildParams, DistanceType, Index};
 use proptest::collection::vec;
 use proptest::prelude::{ProptestConfig, proptest};
 use proptest::sample::select;
 
-use crate::data::METRICS;
+use crate::data::{METRICS, import, load, open_mapped, pair};
 use era::Era;
 use ops::{Batch, Look, Mask, Op, op};
 
@@ -26,7 +26,7 @@ fn run(distance_type: DistanceType, ops: &[Op]) {
     // All saves are into one directory: each takes the files away that the last one may have mapped.
     let home = tempfile::tempdir().unwrap();
     let mut past: Vec<Era> = Vec::new();
-    let mut era = Era::of(HnswIndex::try_new(DIM, distance_type, params).unwrap());
+    let mut era = Era::of(Index::hnsw(DIM, distance_type, params).unwrap());
     let mut fresh = 10;
     for op in ops {
         let next = match op {
@@ -41,12 +41,12 @@ fn run(distance_type: DistanceType, ops: &[Op]) {
                 None
             }
             Op::Search(look) => {
-                let pin = look.pin.filter(|_| !era.pins.is_empty()).map(|at| *at.get(&era.pins));
+                let pin = look.pin.filter(|_| !era.pins.is_empty()).map(|at| at.get(&era.pins));
                 era.look(look, pin);
                 None
             }
             Op::Pin => {
-                era.pins.push((era.index.version(), era.now));
+                era.pins.push((era.index.reader_at(era.index.version()).unwrap(), era.now));
                 None
             }
             Op::Refused(which) => {
@@ -54,14 +54,14 @@ fn run(distance_type: DistanceType, ops: &[Op]) {
                 None
             }
             Op::OutAndIn => {
-                let (graph, vectors) = era.index.to_lance_batches().unwrap();
+                let (graph, vectors) = era.index.to_lance_batches().map(pair).unwrap();
                 assert_eq!(vectors.num_rows(), era.index.len());
-                Some(Era::of(HnswIndex::from_lance_batches(&graph, &vectors).unwrap()))
+                Some(Era::of(import(&graph, &vectors).unwrap()))
             }
             Op::SaveAndLoad => {
                 era.index.save(home.path()).unwrap();
-                let mapped = era.reloaded(HnswIndex::load_mmap(home.path()).unwrap());
-                let loaded = era.reloaded(HnswIndex::load(home.path()).unwrap());
+                let mapped = era.reloaded(open_mapped(home.path()).unwrap());
+                let loaded = era.reloaded(load(home.path()).unwrap());
                 mapped.assert_read_only();
                 mapped.check();
                 for (reloaded, what) in [(&mapped, "mapped"), (&loaded, "loaded")] {
@@ -70,7 +70,7 @@ fn run(distance_type: DistanceType, ops: &[Op]) {
                 past.push(mapped);
                 Some(loaded)
             }
-            Op::Compact => Some(Era::of(era.index.compact().unwrap())),
+            Op::Compact => Some(Era::of(era.index.reader().compacted().unwrap())),
         };
         if let Some(next) = next {
             assert_eq!(next.contents(), era.contents(), "{op:?}");
@@ -83,7 +83,7 @@ fn run(distance_type: DistanceType, ops: &[Op]) {
     for era in &past {
         era.check();
         era.look(&everything, None);
-        era.pins.iter().for_each(|&pin| era.look(&everything, Some(pin)));
+        era.pins.iter().for_each(|pin| era.look(&everything, Some(pin)));
     }
 }
 

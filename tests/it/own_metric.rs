@@ -75,7 +75,7 @@ fn a_graph_of_a_metric_of_ones_own() {
 
     let mut tally = Tally::default();
     for query in queries.iter() {
-        let found = graph.search(query, SearchParams::new(10, 100), &source).unwrap();
+        let found = graph.search(query, &SearchParams::new(10).ef(100), &source).unwrap().into_vec();
         assert_sorted(&found, "chebyshev");
         for result in &found {
             assert_eq!(result.distance, chebyshev(query, rows.row(result.id as usize)), "{result:?}");
@@ -89,7 +89,7 @@ fn a_graph_of_a_metric_of_ones_own() {
 
     // With every row asked for, the answer is a scan's.
     let query = queries.row(0);
-    let all = graph.search(query, SearchParams::new(2_000, 2_000), &source).unwrap();
+    let all = graph.search(query, &SearchParams::new(2_000).ef(2_000), &source).unwrap().into_vec();
     let mut expected: Vec<(f32, u32)> =
         (0..).zip(rows.iter()).map(|(id, row)| (chebyshev(query, row), id)).collect();
     expected.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
@@ -113,8 +113,9 @@ fn edges_are_of_the_metric_and_survive_an_export() {
     }
 
     let back = HnswGraph::from_lance_hnsw_batch(&batch).unwrap();
-    let answers =
-        |graph: &HnswGraph, row| graph.search(rows.row(row), SearchParams::top(10), &source).unwrap();
+    let answers = |graph: &HnswGraph, row| {
+        graph.search(rows.row(row), &SearchParams::new(10), &source).unwrap().into_vec()
+    };
     for row in 1_000..1_020 {
         assert_eq!(answers(&back, row), answers(&graph, row));
     }

@@ -6,34 +6,37 @@ use std::thread;
 use arrow_array::types::Float64Type;
 use arrow_array::{FixedSizeListArray, UInt64Array};
 use arrow_buffer::BooleanBuffer;
-use pennon::{
-    BuildParams, DistanceType, ElementType, FlatIndex, HnswIndex, PreparedQuery, RowMask, SearchParams,
-};
+use pennon::{BuildParams, DistanceType, ElementType, Index, PreparedQuery, Reader, RowMask, SearchParams};
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 use roaring::RoaringTreemap;
 
-use crate::data::{METRICS, Rows, Shape, assert_sorted, clustered, in_pool, uniform};
+use crate::data::{METRICS, Rows, Shape, assert_sorted, clustered, in_pool, uniform, with_stats};
 
-fn flat(rows: &Rows, distance_type: DistanceType) -> FlatIndex {
-    let index = FlatIndex::try_new(rows.dim, distance_type).unwrap();
+fn flat(rows: &Rows, distance_type: DistanceType) -> Index {
+    let index = Index::flat(rows.dim, distance_type).unwrap();
     index.append_unique(&rows.array(), 0).unwrap();
     index
 }
 
 /// One index twice, once frozen, of which at least `least` rows are laid out.
-fn pair(rows: &Rows, distance_type: DistanceType, least: usize) -> (FlatIndex, FlatIndex) {
+fn pair(rows: &Rows, distance_type: DistanceType, least: usize) -> (Index, Index) {
     let (plain, frozen) = (flat(rows, distance_type), flat(rows, distance_type));
     let vectors = frozen.version().vectors();
-    assert_eq!(frozen.freeze(), vectors / 64 * 64);
+    assert_eq!(frozen.build_columns(), vectors / 64 * 64);
     assert!(vectors >= least, "{vectors} rows");
     (plain, frozen)
 }
 
-fn assert_same(plain: &FlatIndex, frozen: &FlatIndex, query: &[f32], params: &SearchParams, case: &str) {
-    let (expected, of_plain) = plain.search_with_stats(query, params.clone()).unwrap();
-    let (found, of_frozen) = frozen.search_with_stats(query, params.clone()).unwrap();
+fn assert_same(plain: &Index, frozen: &Index, query: &[f32], params: &SearchParams, case: &str) {
+    let readers = [plain.reader(), frozen.reader()];
+    assert_same_read([&readers[0], &readers[1]], query, &[params.clone(), params.clone()], case);
+}
+
+fn assert_same_read([plain, frozen]: [&Reader; 2], query: &[f32], params: &[SearchParams; 2], case: &str) {
+    let (expected, of_plain) = with_stats(plain.search(query, &params[0]).unwrap());
+    let (found, of_frozen) = with_stats(frozen.search(query, &params[1]).unwrap());
     assert_sorted(&found, case);
     assert!(found == expected, "{case}, {params:?}: {found:?}, not {expected:?}");
     assert_eq!(of_frozen, of_plain, "{case}");
@@ -60,7 +63,7 @@ fn every_dimension_and_odd_sizes() {
                 }
                 for k in [1, 10, 64, n + 20] {
                     let case = format!("{n} x {dim}, {shape:?}, {distance_type}, query {at}, k = {k}");
-                    assert_same(&plain, &frozen, query, &SearchParams::top(k), &case);
+                    assert_same(&plain, &frozen, query, &SearchParams::new(k), &case);
                 }
             }
         }
@@ -74,14 +77,14 @@ fn as_search_exact_says() {
         for shape in [Shape::Grid, Shape::Clustered, Shape::Copies] {
             let mut rows = shape.rows(1_500, dim, 5);
             rows.values.iter_mut().for_each(|x| *x += 0.5);
-            let graph = HnswIndex::try_new(dim, distance_type, BuildParams::default().ef_construction(20));
+            let graph = Index::hnsw(dim, distance_type, BuildParams::default().ef_construction(20));
             let graph = graph.unwrap();
             graph.append_unique(&rows.array(), 0).unwrap();
             let (_, frozen) = pair(&rows, distance_type, 1_500);
             for query in uniform(10, dim, 6).iter().chain([rows.row(0), rows.row(1_499)]) {
                 for k in [1, 10, 300] {
-                    let expected = graph.search_exact(query, SearchParams::top(k)).unwrap();
-                    let found = frozen.search(query, SearchParams::top(k)).unwrap();
+                    let expected = graph.search_exact(query, &SearchParams::new(k)).unwrap().into_vec();
+                    let found = frozen.search(query, &SearchParams::new(k)).unwrap().into_vec();
                     assert_eq!(found, expected, "{shape:?}, {distance_type}, k = {k}");
                 }
             }
@@ -112,7 +115,7 @@ fn extreme_magnitudes() {
                     }
                     for k in [1, 10, 299] {
                         let case = format!("{distance_type}, dim {dim}, 1e{low}..1e{high}, k = {k}");
-                        assert_same(&plain, &frozen, query, &SearchParams::top(k), &case);
+                        assert_same(&plain, &frozen, query, &SearchParams::new(k), &case);
                     }
                 }
             }
@@ -135,8 +138,8 @@ fn filters_deletes_versions_and_ranges() {
             index.append(&all.part(0..N).array(), UInt64Array::from(row_ids.clone())).unwrap();
             (0..N as u64).step_by(5).for_each(|row_id| index.delete(row_id).unwrap());
         }
-        assert_eq!(frozen.freeze(), N / 64 * 64);
-        let version = frozen.version();
+        assert_eq!(frozen.build_columns(), N / 64 * 64);
+        let readers = indexes.map(Index::reader);
         for index in indexes {
             // The last rows are not laid out.
             index.upsert(&all.part(N..N + 500).array(), 0).unwrap();
@@ -145,22 +148,24 @@ fn filters_deletes_versions_and_ranges() {
         for percent in [100, 60, 20, 3, 0] {
             let chosen: Vec<bool> = (0..N).map(|_| rng.random_range(0..100) < percent).collect();
             let members: RoaringTreemap = (0..N as u64).filter(|&row_id| chosen[row_id as usize]).collect();
-            for version in [Some(version), None] {
-                let vectors = version.unwrap_or(frozen.version()).vectors();
+            for [plain, frozen] in [readers.clone(), indexes.map(Index::reader)] {
+                let vectors = frozen.version().vectors();
                 let bits: BooleanBuffer = (0..vectors).map(|id| chosen[id % N]).collect();
                 let asked = members.clone();
-                for mask in [
-                    RowMask::from(bits),
-                    RowMask::from(members.clone()),
-                    RowMask::predicate(move |row_id| asked.contains(row_id)),
+                let by_ids = |reader: &Reader| reader.mask(bits.clone()).unwrap();
+                let both = |mask: RowMask| [mask.clone(), mask];
+                for masks in [
+                    [by_ids(&plain), by_ids(&frozen)],
+                    both(RowMask::from(members.clone())),
+                    both(RowMask::predicate(move |row_id| asked.contains(row_id))),
                 ] {
                     for (query, highest) in queries.iter().zip([u64::MAX, 2_500, 100, N as u64]) {
                         for k in [1, 10, usize::MAX] {
-                            let mut params = SearchParams::top(k).mask(mask.clone()).max_row_id(highest);
-                            params.version = version;
+                            let params =
+                                masks.clone().map(|mask| SearchParams::new(k).mask(mask).max_row_id(highest));
                             let case = format!("{distance_type}, {percent} %");
-                            assert_same(&plain, &frozen, query, &params, &case);
-                            let near = plain.search(query, params.clone()).unwrap();
+                            assert_same_read([&plain, &frozen], query, &params, &case);
+                            let near = plain.search(query, &params[0]).unwrap().into_vec();
                             let Some(hit) = near.get(near.len() / 2) else { continue };
                             for (lower, upper) in [
                                 (f32::NEG_INFINITY, hit.distance),
@@ -168,8 +173,8 @@ fn filters_deletes_versions_and_ranges() {
                                 (0.0, 0.0),
                                 (-5.0, -1.0),
                             ] {
-                                let params = params.clone().distance_range(lower, upper);
-                                assert_same(&plain, &frozen, query, &params, &case);
+                                let params = params.clone().map(|params| params.distance_range(lower..upper));
+                                assert_same_read([&plain, &frozen], query, &params, &case);
                             }
                         }
                     }
@@ -177,10 +182,10 @@ fn filters_deletes_versions_and_ranges() {
             }
         }
         assert_eq!((frozen.len(), frozen.tombstones()), (plain.len(), plain.tombstones()));
-        let (plain, frozen) = (plain.compact(), frozen.compact());
-        assert_eq!(frozen.freeze(), frozen.len() / 64 * 64);
+        let (plain, frozen) = (plain.reader().compacted().unwrap(), frozen.reader().compacted().unwrap());
+        assert_eq!(frozen.build_columns(), frozen.len() / 64 * 64);
         for query in queries.iter() {
-            assert_same(&plain, &frozen, query, &SearchParams::top(100), "compacted");
+            assert_same(&plain, &frozen, query, &SearchParams::new(100), "compacted");
         }
     }
 }
@@ -197,12 +202,11 @@ fn many_rows_on_many_threads() {
                 for query in queries.iter() {
                     for k in [1, 10, 1_000] {
                         let case = format!("{distance_type}, k = {k}, {threads} threads");
-                        assert_same(&plain, &frozen, query, &SearchParams::top(k), &case);
+                        assert_same(&plain, &frozen, query, &SearchParams::new(k), &case);
                     }
                 }
-                let params = SearchParams::top(10);
-                let batches =
-                    [&plain, &frozen].map(|i| i.search_batch(&queries.array(), params.clone()).unwrap());
+                let params = SearchParams::new(10);
+                let batches = [&plain, &frozen].map(|i| i.search_batch(&queries.array(), &params).unwrap());
                 assert!(batches[0] == batches[1], "{distance_type}, {threads} threads: batches differ");
             });
         }
@@ -214,24 +218,31 @@ fn what_is_laid_out() {
     let rows = uniform(200, 6, 13);
     let index = flat(&rows.part(0..63), DistanceType::L2);
     let before = index.resident_bytes();
-    assert_eq!((index.freeze(), index.resident_bytes()), (0, before));
+    assert_eq!((index.build_columns(), index.resident_bytes()), (0, before));
     for (end, laid_out) in [(64, 64), (65, 64), (127, 64), (128, 128), (200, 192)] {
         let vectors = index.version().vectors();
         index.append(&rows.part(vectors..end).array(), vectors as u64).unwrap();
-        assert_eq!((index.freeze(), index.freeze()), (laid_out, laid_out));
+        assert_eq!((index.build_columns(), index.build_columns()), (laid_out, laid_out));
         let grown = index.resident_bytes() - before;
         assert!(grown >= laid_out * 6 * 4, "{grown} bytes more for {laid_out} rows");
         assert_eq!(index.stats().bytes.total(), index.resident_bytes());
     }
 
     let l1 = flat(&rows, DistanceType::L1);
-    assert_eq!((l1.freeze(), l1.search(rows.row(9), SearchParams::top(1)).unwrap()[0].id), (0, 9));
-    let doubles = FlatIndex::try_with_elements(ElementType::Float64, 2, DistanceType::L2).unwrap();
+    assert_eq!(
+        (l1.build_columns(), l1.search(rows.row(9), &SearchParams::new(1)).unwrap().into_vec()[0].id),
+        (0, 9)
+    );
+    let doubles =
+        Index::builder(2, DistanceType::L2).element_type(ElementType::Float64).flat().build().unwrap();
     let points = (0..100).map(|x| Some([Some(f64::from(x)), Some(1.0)]));
     let points = FixedSizeListArray::from_iter_primitive::<Float64Type, _, _>(points, 2);
     doubles.append(&points, 0).unwrap();
     assert_eq!(
-        (doubles.freeze(), doubles.search(&[40.2, 1.0], SearchParams::top(1)).unwrap()[0].id),
+        (
+            doubles.build_columns(),
+            doubles.search(&[40.2, 1.0], &SearchParams::new(1)).unwrap().into_vec()[0].id
+        ),
         (0, 40)
     );
 }
@@ -241,17 +252,17 @@ fn what_is_laid_out() {
 fn freezing_beside_writers_and_readers() {
     const N: usize = 6_000;
     let rows = uniform(N, 8, 14);
-    let index = FlatIndex::try_new(8, DistanceType::L2).unwrap();
+    let index = Index::flat(8, DistanceType::L2).unwrap();
     let searches = thread::scope(|scope| {
         let writer = scope.spawn(|| {
             for (start, array) in rows.batches(37) {
                 index.append(&array, start).unwrap();
-                index.freeze();
+                index.build_columns();
             }
         });
         let freezer = scope.spawn(|| {
             for _ in 0..2_000 {
-                index.freeze();
+                index.build_columns();
                 thread::yield_now();
             }
         });
@@ -266,7 +277,8 @@ fn freezing_beside_writers_and_readers() {
                 .collect();
             expected.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
             expected.truncate(10);
-            let found = index.search(query, SearchParams::top(10).version(version)).unwrap();
+            let found =
+                index.reader_at(version).unwrap().search(query, &SearchParams::new(10)).unwrap().into_vec();
             let found: Vec<(f32, u32)> = found.iter().map(|hit| (hit.distance, hit.id)).collect();
             assert_eq!(found, expected, "{version:?}");
             searches += 1;
@@ -279,5 +291,5 @@ fn freezing_beside_writers_and_readers() {
         searches
     });
     println!("{searches} searches while {N} rows arrived and were laid out");
-    assert_eq!((index.len(), index.freeze()), (N, N / 64 * 64));
+    assert_eq!((index.len(), index.build_columns()), (N, N / 64 * 64));
 }

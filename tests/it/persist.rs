@@ -13,8 +13,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow_array::cast::AsArray;
-use arrow_array::types::{Int32Type, UInt64Type};
+use arrow_array::types::Int32Type;
 use arrow_array::{
     Array, ArrayRef, DictionaryArray, FixedSizeBinaryArray, FixedSizeListArray, Float16Array, Float64Array,
     Int8Array, RecordBatch, StringArray, UInt8Array, UInt64Array,
@@ -22,13 +21,13 @@ use arrow_array::{
 use arrow_schema::{DataType, Field};
 use half::f16;
 use pennon::{
-    BuildParams, DistanceType, ElementType, Error, GraphHealth, HnswIndex, IndexVersion, SearchParams,
-    SearchResult, VectorSource,
+    BuildParams, DistanceType, ElementType, Error, GraphHealth, Hit, Index, IndexVersion, Reader,
+    SearchParams, VectorSource,
 };
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use crate::data::{METRICS, Rows, build, clustered, uniform};
+use crate::data::{METRICS, Rows, build, clustered, import, load, load_labels, open_mapped, pair, uniform};
 use crate::deletes::{L2, array_of, contents, params};
 
 /// Everything of an index that can be seen, dead rows included.
@@ -36,7 +35,7 @@ use crate::deletes::{L2, array_of, contents, params};
 pub struct View {
     graph: Option<RecordBatch>,
     rows: Vec<(u64, Vec<f32>)>,
-    answers: Vec<Vec<SearchResult>>,
+    answers: Vec<Vec<Hit>>,
     /// Vector ids, live and dead rows.
     counts: [usize; 3],
     params: BuildParams,
@@ -45,31 +44,31 @@ pub struct View {
 }
 
 impl View {
-    pub fn of(index: &HnswIndex) -> Self {
-        let snapshot = index.snapshot();
+    pub fn of(index: &Index) -> Self {
+        let snapshot = index.reader().snapshot();
         let rows: Vec<(u64, Vec<f32>)> = (0..snapshot.len() as u32)
             .map(|id| (snapshot.row_id(id), snapshot.widened(id).into_owned()))
             .collect();
         let mut answers = Vec::new();
         for query in rows.iter().step_by(97).map(|row| row.1.clone()).chain([vec![3.0; index.dim()]]) {
-            answers.push(index.search(&query, SearchParams::new(10, 64)).unwrap());
-            answers.push(index.search_exact(&query, SearchParams::top(usize::MAX)).unwrap());
+            answers.push(index.search(&query, &SearchParams::new(10).ef(64)).unwrap().into_vec());
+            answers.push(index.search_exact(&query, &SearchParams::new(usize::MAX)).unwrap().into_vec());
         }
         Self {
             // Under L1 there is none, and the answers have to do.
-            graph: index.graph().to_lance_hnsw_batch(None).ok(),
+            graph: index.reader().graph().unwrap().to_lance_hnsw_batch().ok(),
             rows,
             answers,
             counts: [index.version().vectors(), index.len(), index.tombstones()],
-            params: index.params().clone(),
+            params: index.params().unwrap().clone(),
             kind: (index.element_type(), index.dim(), index.distance_type()),
-            health: index.health(),
+            health: index.health().unwrap(),
         }
     }
 }
 
 /// Prints what differs, and not what it is: that would be long.
-pub fn assert_same(actual: &HnswIndex, expected: &View, case: &str) {
+pub fn assert_same(actual: &Index, expected: &View, case: &str) {
     let actual = View::of(actual);
     assert_eq!(actual.counts, expected.counts, "{case}: vector ids, live, dead");
     assert!(actual.rows == expected.rows, "{case}: other rows");
@@ -78,8 +77,8 @@ pub fn assert_same(actual: &HnswIndex, expected: &View, case: &str) {
 }
 
 /// An index from memory, and one from the mapped files.
-pub fn both_of(dir: &Path) -> [HnswIndex; 2] {
-    [HnswIndex::load(dir).unwrap(), HnswIndex::load_mmap(dir).unwrap()]
+pub fn both_of(dir: &Path) -> [Index; 2] {
+    [load(dir).unwrap(), open_mapped(dir).unwrap()]
 }
 
 /// The files of a directory, but for the lock.
@@ -110,10 +109,10 @@ pub fn names_of(generation: u64, parts: &[&str]) -> Vec<String> {
 }
 
 /// An index with rows that were deleted and replaced, row ids all over the place, and labels for it.
-pub fn lively(rows: usize, seed: u64) -> (HnswIndex, RecordBatch) {
+pub fn lively(rows: usize, seed: u64) -> (Index, RecordBatch) {
     let data = uniform(rows + rows / 4, 6, seed);
     let scattered: Vec<usize> = (0..rows).map(|row| row.wrapping_mul(0x9e37_79b9) % 100_003).collect();
-    let index = HnswIndex::try_new(6, L2, params().num_edges(4).seed(seed)).unwrap();
+    let index = Index::hnsw(6, L2, params().num_edges(4).seed(seed)).unwrap();
     index.append(&data.part(0..rows).array(), array_of(scattered.iter().copied())).unwrap();
     let replaced = scattered.iter().copied().step_by(4).take(rows / 4);
     index.upsert(&data.part(rows..rows + rows / 4).array(), array_of(replaced)).unwrap();
@@ -154,10 +153,10 @@ fn vectors_of(element_type: ElementType, rows: &Rows) -> FixedSizeListArray {
     FixedSizeListArray::try_new(Arc::new(item), rows.dim as i32, array, None).unwrap()
 }
 
-fn cases() -> Vec<(String, HnswIndex)> {
+fn cases() -> Vec<(String, Index)> {
     let mut cases = Vec::new();
     let mut case = |name: &str, index| cases.push((name.to_owned(), index));
-    case("empty", HnswIndex::try_new(3, L2, params().seed(9).max_level(3)).unwrap());
+    case("empty", Index::hnsw(3, L2, params().seed(9).max_level(3)).unwrap());
     case("one row", build(&uniform(1, 3, 1), L2, &params(), 1));
     for metric in METRICS.into_iter().chain([DistanceType::L1]) {
         case(&metric.to_string(), build(&clustered(1_200, 8, 64, 2).0, metric, &params(), 250));
@@ -171,7 +170,7 @@ fn cases() -> Vec<(String, HnswIndex)> {
     ] {
         let is_bits = element_type == ElementType::UInt8;
         let metric = if is_bits { DistanceType::Hamming } else { DistanceType::Dot };
-        let new = || HnswIndex::try_with_elements(element_type, 9, metric, params()).unwrap();
+        let new = || Index::builder(9, metric).element_type(element_type).params(params()).build().unwrap();
         case(&format!("empty of {element_type}"), new());
         let index = new();
         index.append(&vectors_of(element_type, &uniform(700, 9, 3)), 5u64).unwrap();
@@ -184,9 +183,10 @@ fn cases() -> Vec<(String, HnswIndex)> {
     let index = build(&uniform(200, 4, 6), L2, &params(), 50);
     (0..200).for_each(|row| index.delete(row).unwrap());
     case("all dead", index);
-    let (graph, vectors) = build(&uniform(800, 5, 7), L2, &params(), 800).to_lance_batches().unwrap();
-    case("imported", HnswIndex::from_lance_batches(&graph, &vectors).unwrap());
-    case("compacted", lively(900, 8).0.compact().unwrap());
+    let (graph, vectors) =
+        build(&uniform(800, 5, 7), L2, &params(), 800).to_lance_batches().map(pair).unwrap();
+    case("imported", import(&graph, &vectors).unwrap());
+    case("compacted", lively(900, 8).0.reader().compacted().unwrap());
     cases
 }
 
@@ -199,7 +199,7 @@ fn what_is_saved_is_what_loads() {
         index.save(&dir).unwrap();
         assert_same(&index, &view, &format!("{case}, after its save"));
         assert!(files_of(&dir).into_keys().eq(names_of(1, &["graph", "vectors", "tombstones"])), "{case}");
-        assert!(HnswIndex::load_labels(&dir).unwrap().is_none(), "{case}");
+        assert!(load_labels(&dir).unwrap().is_none(), "{case}");
         let [loaded, mapped] = both_of(&dir);
         assert_same(&loaded, &view, &format!("{case}, loaded"));
         assert_same(&mapped, &view, &format!("{case}, mapped"));
@@ -224,7 +224,7 @@ fn changes_go_on_where_they_stopped() {
     index.delete(7).unwrap();
     index.delete(105).unwrap();
     index.save(home.path()).unwrap();
-    let loaded = HnswIndex::load(home.path()).unwrap();
+    let loaded = load(home.path()).unwrap();
     let pinned = loaded.version();
     let before = contents(&loaded);
     assert!(before == contents(&index));
@@ -250,67 +250,86 @@ fn changes_go_on_where_they_stopped() {
     }
     assert!(contents(&loaded) == contents(&index));
     assert_eq!((loaded.len(), loaded.tombstones()), (index.len(), index.tombstones()));
-    assert_eq!(loaded.version(), index.version());
-    let (health, expected) = (loaded.health(), index.health());
+    assert_eq!(loaded.version().vectors(), index.version().vectors());
+    let (health, expected) = (loaded.health().unwrap(), index.health().unwrap());
     assert!(health.is_healthy(), "{health}");
     assert_eq!(health.level_nodes, expected.level_nodes);
 
     // The version of the load stays what it was.
-    let then = loaded.search_exact(&[0.0; 8], SearchParams::top(usize::MAX).version(pinned)).unwrap();
+    let then = loaded
+        .reader_at(pinned)
+        .unwrap()
+        .search_exact(&[0.0; 8], &SearchParams::new(usize::MAX))
+        .unwrap()
+        .into_vec();
     let mut row_ids: Vec<u64> = then.iter().map(|result| result.row_id).collect();
     row_ids.sort_unstable();
     assert!(row_ids.into_iter().eq(before.into_keys()));
 }
 
-/// Versions of the index that was saved mean nothing in the one that loads: its dead rows were never alive.
+/// A version of the index that was saved is none of the index that loads, nor is one that its index never had.
 #[test]
-fn dead_rows_are_dead_in_versions_of_before_the_save_too() {
+fn versions_of_before_the_save_are_refused() {
     let home = tempfile::tempdir().unwrap();
     let rows = uniform(200, 6, 20);
-    let index = build(&rows.part(0..30), L2, &params(), 30);
+    let index = build(&rows.part(0..120), L2, &params(), 30);
     let mut older = vec![index.version()];
-    for part in [30..120, 120..200] {
-        index.append(&rows.part(part.clone()).array(), part.start as u64).unwrap();
-        older.push(index.version());
-    }
-    for row_id in 0..60 {
-        index.delete(row_id).unwrap();
-        older.push(index.version());
-    }
+    (0..60).for_each(|row_id| index.delete(row_id).unwrap());
+    older.push(index.version());
     index.save(home.path()).unwrap();
 
-    let [loaded, mapped] = both_of(home.path());
-    let assert_alive = |index: &HnswIndex, version: IndexVersion, expected: Range<u64>| {
-        let params = || SearchParams::new(1_000, 1_000).version(version);
-        let query = rows.row(0);
-        let array = rows.part(0..1).array();
-        let batch = index.search_batch(&array, params()).unwrap();
-        let of_batch = batch["_rowid"].as_primitive::<UInt64Type>().values().to_vec();
-        let row_ids = |hits: Vec<SearchResult>| -> Vec<u64> { hits.iter().map(|hit| hit.row_id).collect() };
-        let answers: [(&str, Vec<u64>); 4] = [
-            ("search", row_ids(index.search(query, params()).unwrap())),
-            ("search_exact", row_ids(index.search_exact(query, params()).unwrap())),
-            ("cursor", row_ids(index.cursor(query, params()).unwrap().next_k(1_000))),
-            ("search_batch", of_batch),
-        ];
-        for (way, mut alive) in answers {
-            alive.sort_unstable();
-            assert!(alive.iter().copied().eq(expected.clone()), "{way}, {version:?}: {alive:?}");
-        }
-        let live = expected.end.saturating_sub(expected.start) as usize;
-        assert_eq!(index.live_ids(version).count_set_bits(), live, "{version:?}");
-    };
-    for index in [&loaded, &mapped] {
+    let indexes = both_of(home.path());
+    let [loaded, _] = &indexes;
+    for index in &indexes {
         for &version in &older {
-            assert_alive(index, version, 60..version.vectors() as u64);
+            let error = index.reader_at(version).unwrap_err();
+            let numbers = matches!(error, Error::StaleVersion { version: v, current } if v == version && current == index.version());
+            assert!(numbers, "{error:?}");
+            assert!(error.to_string().contains(&version.generation().to_string()), "{error}");
         }
+        assert_alive(&index.reader_at(index.version()).unwrap(), 60..120);
     }
-    // What dies after the load was alive before.
-    let first = loaded.version();
+    // What dies after the load was alive before, and what was dead before was never alive.
+    let first = loaded.reader();
     loaded.delete(60).unwrap();
-    older.iter().for_each(|&version| assert_alive(&loaded, version, 60..version.vectors() as u64));
-    assert_alive(&loaded, first, 60..200);
-    assert_alive(&loaded, loaded.version(), 61..200);
+    loaded.append(&rows.part(120..200).array(), 120u64).unwrap();
+    assert_alive(&first, 60..120);
+    assert_alive(&loaded.reader(), 61..200);
+    let written = serde_json::to_value(loaded.version()).unwrap();
+    let read = |member: &str, value: u64| -> IndexVersion {
+        let mut written = written.clone();
+        written[member] = value.into();
+        serde_json::from_value(written).unwrap()
+    };
+    assert_alive(&loaded.reader_at(read("vectors", 200)).unwrap(), 61..200);
+    assert_alive(&loaded.reader_at(read("deletes", 60)).unwrap(), 60..200);
+    for (member, value) in
+        [("vectors", 201), ("deletes", 59), ("deletes", 62), ("deletes", 0), ("generation", 1)]
+    {
+        let error = loaded.reader_at(read(member, value)).unwrap_err();
+        assert!(matches!(error, Error::StaleVersion { .. }), "{member} = {value}: {error:?}");
+    }
+}
+
+/// Panics unless the live rows are those, whatever way they are asked for.
+fn assert_alive(reader: &Reader, expected: Range<u64>) {
+    let params = SearchParams::new(1_000).ef(1_000);
+    let query = [0.25; 6];
+    let batch = reader.search_batch(&Rows { dim: 6, values: query.to_vec() }.array(), &params).unwrap();
+    let answers: [(&str, Vec<u64>); 6] = [
+        ("search", reader.search(&query, &params).unwrap().row_ids().collect()),
+        ("search_exact", reader.search_exact(&query, &params).unwrap().row_ids().collect()),
+        ("cursor", reader.cursor(&query, &params).unwrap().map(|hit| hit.row_id).collect()),
+        ("search_batch", batch[0].row_ids().collect()),
+        ("live_row_ids", reader.live_row_ids().values().to_vec()),
+        ("contains", (0..300).filter(|&row_id| reader.contains(row_id)).collect()),
+    ];
+    for (way, mut alive) in answers {
+        alive.sort_unstable();
+        assert!(alive.iter().copied().eq(expected.clone()), "{way}, {}: {alive:?}", reader.version());
+    }
+    let live = (expected.end - expected.start) as usize;
+    assert_eq!((reader.live_ids().count_set_bits(), reader.len()), (live, live));
 }
 
 #[test]
@@ -318,7 +337,7 @@ fn a_mapped_index_is_read_only_and_its_compaction_is_not() {
     let home = tempfile::tempdir().unwrap();
     let (index, _) = lively(300, 12);
     index.save(home.path()).unwrap();
-    let mapped = HnswIndex::load_mmap(home.path()).unwrap();
+    let mapped = open_mapped(home.path()).unwrap();
     let view = View::of(&index);
     let one = uniform(1, 6, 13).array();
     let live = *contents(&index).keys().next().unwrap();
@@ -336,12 +355,14 @@ fn a_mapped_index_is_read_only_and_its_compaction_is_not() {
     assert!(mapped.contains(live) && !mapped.contains(1_000_000));
     assert_same(&mapped, &view, "after changes that were refused");
 
-    let compacted = mapped.compact().unwrap();
-    drop(mapped);
-    assert!(contents(&compacted) == contents(&index));
-    compacted.upsert(&one, live).unwrap();
-    compacted.delete(live).unwrap();
-    assert_eq!((compacted.len(), compacted.contains(live)), (index.len() - 1, false));
+    let copy = mapped.reader().compacted().unwrap();
+    mapped.compact().unwrap();
+    for compacted in [copy, mapped] {
+        assert!(contents(&compacted) == contents(&index));
+        compacted.upsert(&one, live).unwrap();
+        compacted.delete(live).unwrap();
+        assert_eq!((compacted.len(), compacted.contains(live)), (index.len() - 1, false));
+    }
 }
 
 /// Days of work and nights on disk, against a model of row ids.
@@ -349,7 +370,7 @@ fn a_mapped_index_is_read_only_and_its_compaction_is_not() {
 fn a_long_life_with_many_saves() {
     let home = tempfile::tempdir().unwrap();
     let mut rng = StdRng::seed_from_u64(14);
-    let mut index = HnswIndex::try_new(4, L2, params().num_edges(4)).unwrap();
+    let mut index = Index::hnsw(4, L2, params().num_edges(4)).unwrap();
     let mut model: BTreeMap<u64, Vec<f32>> = BTreeMap::new();
     for day in 0..40u64 {
         for _ in 0..6 {
@@ -382,11 +403,11 @@ fn a_long_life_with_many_saves() {
         for row_id in 0..400 {
             assert_eq!(mapped.contains(row_id), model.contains_key(&row_id), "day {day}: {row_id}");
         }
-        assert!(loaded.health().is_healthy(), "day {day}");
+        assert!(loaded.health().unwrap().is_healthy(), "day {day}");
         // Some nights it is compacted too, from memory or from the files.
         index = match day % 5 {
-            3 => mapped.compact().unwrap(),
-            4 => loaded.compact().unwrap(),
+            3 => mapped.reader().compacted().unwrap(),
+            4 => loaded.reader().compacted().unwrap(),
             _ => loaded,
         };
         assert!(contents(&index) == model, "day {day}, after the night");

@@ -1,8 +1,8 @@
 //! Searches within a range of distances: never a row outside of it, and nearly every row inside.
 
-use pennon::{BuildParams, DistanceType, Error, RowMask, SearchParams, SearchResult};
+use pennon::{BuildParams, DistanceType, Error, Hit, RowMask, SearchParams};
 
-use crate::data::{METRICS, Rows, assert_sorted, build, clustered, exact_distance, uniform};
+use crate::data::{METRICS, Rows, assert_sorted, build, clustered, exact_distance, graph_of, uniform};
 
 const DIM: usize = 16;
 const ROWS: usize = 4_000;
@@ -55,7 +55,7 @@ impl Oracle {
 
     fn assert_inside(
         &self,
-        results: &[SearchResult],
+        results: &[Hit],
         (lower, upper): (f32, f32),
         admits: impl Fn(u64) -> bool,
         case: &str,
@@ -98,17 +98,17 @@ fn nearly_every_row_inside_is_found_and_none_outside() {
                 for (at, (range, k)) in cases.enumerate() {
                     let case = format!("{distance_type}, {range:?}, k {k}, {deleted}, {masked}");
                     let wanted = oracle.inside(range, k, admits);
-                    let mut params = SearchParams::new(k, 100).distance_range(range.0, range.1);
+                    let mut params = SearchParams::new(k).ef(100).distance_range(range.0..range.1);
                     if masked {
                         params = params.mask(RowMask::predicate(|row| row % 3 == 1));
                     }
-                    let exact = index.search_exact(query, params.clone()).unwrap();
+                    let exact = index.search_exact(query, &params).unwrap().into_vec();
                     oracle.assert_inside(&exact, range, admits, &case);
                     assert_eq!(exact.len(), wanted.len(), "{case}, exact");
                     let same = exact.iter().zip(&wanted).all(|(result, &d)| close(result.distance, d));
                     assert!(same, "{case}: {exact:?}, not {wanted:?}");
 
-                    let found = index.search(query, params).unwrap();
+                    let found = index.search(query, &params).unwrap().into_vec();
                     oracle.assert_inside(&found, range, admits, &case);
                     assert!(found.len() <= wanted.len(), "{case}: {} of {}", found.len(), wanted.len());
                     let last = wanted.last().copied().unwrap_or(f64::NEG_INFINITY);
@@ -150,11 +150,11 @@ fn a_row_at_the_lower_bound_is_in_and_one_at_the_upper_bound_is_out() {
                 let case = format!("{distance_type}, {query:?}, {lower}..{upper}");
                 let wanted: Vec<(f32, u32)> =
                     all.iter().copied().filter(|point| lower <= point.0 && point.0 < upper).collect();
-                let params = SearchParams::top(usize::MAX).distance_range(lower, upper);
-                let exact = index.search_exact(&query, params.clone()).unwrap();
+                let params = SearchParams::new(usize::MAX).distance_range(lower..upper);
+                let exact = index.search_exact(&query, &params).unwrap().into_vec();
                 let exact: Vec<(f32, u32)> = exact.iter().map(|r| (r.distance, r.id)).collect();
                 assert_eq!(exact, wanted, "{case}");
-                let found = index.search(&query, params).unwrap();
+                let found = index.search(&query, &params).unwrap().into_vec();
                 assert_sorted(&found, &case);
                 for result in &found {
                     assert!(wanted.contains(&(result.distance, result.id)), "{case}: {result:?}");
@@ -178,11 +178,11 @@ fn a_range_without_a_distance_holds_nothing() {
     let rows = uniform(300, 8, 33);
     let index = build(&rows, DistanceType::L2, &BuildParams::default(), 100);
     let query = rows.row(0);
-    let all = index.search_exact(query, SearchParams::top(300)).unwrap();
+    let all = index.search_exact(query, &SearchParams::new(300)).unwrap().into_vec();
     let within = |lower: f32, upper: f32| {
-        let params = SearchParams::top(usize::MAX).distance_range(lower, upper);
-        let found = index.search(query, params.clone()).unwrap();
-        let exact = index.search_exact(query, params).unwrap();
+        let params = SearchParams::new(usize::MAX).distance_range(lower..upper);
+        let found = index.search(query, &params).unwrap().into_vec();
+        let exact = index.search_exact(query, &params).unwrap().into_vec();
         assert!(found.len() <= exact.len(), "{lower}..{upper}");
         exact
     };
@@ -197,9 +197,9 @@ fn a_range_without_a_distance_holds_nothing() {
     assert!(within(-1.0, -0.0).is_empty() && within(0.0, -0.0).is_empty());
     assert_eq!(within(-0.0, f32::MIN_POSITIVE), all[..1]);
     assert_eq!(within(f32::NEG_INFINITY, f32::INFINITY), all);
-    let none = SearchParams::new(0, 100).distance_range(0.0, f32::INFINITY);
-    assert!(index.search(query, none.clone()).unwrap().is_empty());
-    assert!(index.search_exact(query, none).unwrap().is_empty());
+    let none = SearchParams::new(0).ef(100).distance_range(0.0..f32::INFINITY);
+    assert!(index.search(query, &none).unwrap().into_vec().is_empty());
+    assert!(index.search_exact(query, &none).unwrap().into_vec().is_empty());
 }
 
 #[test]
@@ -215,14 +215,13 @@ fn inverted_and_nan_ranges_are_refused() {
         (0.0, f32::NAN),
         (f32::NAN, f32::NAN),
     ] {
-        let params = || SearchParams::top(5).distance_range(lower, upper);
+        let params = || SearchParams::new(5).distance_range(lower..upper);
         let errors = [
-            index.search(rows.row(0), params()).err(),
-            index.search_with_stats(rows.row(0), params()).err(),
-            index.search_exact(rows.row(0), params()).err(),
-            index.search_batch(&queries, params()).err(),
-            index.cursor(rows.row(0), params()).err(),
-            index.graph().search(rows.row(0), params(), &index.snapshot()).err(),
+            index.search(rows.row(0), &params()).err(),
+            index.search_exact(rows.row(0), &params()).err(),
+            index.search_batch(&queries, &params()).err(),
+            index.cursor(rows.row(0), &params()).err(),
+            graph_of(&index).search(rows.row(0), &params(), &index.reader().snapshot()).err(),
         ];
         for (at, error) in errors.into_iter().enumerate() {
             let error = error.unwrap_or_else(|| panic!("search {at} accepts {lower}..{upper}"));

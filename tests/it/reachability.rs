@@ -3,9 +3,9 @@
 use std::time::Instant;
 
 use arrow_array::Array;
-use pennon::{BuildParams, DistanceType, HnswIndex, SearchParams};
+use pennon::{BuildParams, DistanceType, Index, SearchParams};
 
-use crate::data::{METRICS, Shape, build, clustered, ids, in_pool};
+use crate::data::{METRICS, Shape, build, clustered, graph_of, ids, in_pool};
 use crate::export::Exported;
 
 /// (threads, seed)
@@ -15,8 +15,8 @@ fn params(m: usize, seed: u64) -> BuildParams {
     BuildParams::default().num_edges(m).ef_construction(if m == 4 { 40 } else { 100 }).seed(seed)
 }
 
-fn assert_healthy(index: &HnswIndex, nodes: usize, m: usize, case: &str) {
-    let health = index.health();
+fn assert_healthy(index: &Index, nodes: usize, m: usize, case: &str) {
+    let health = index.health().unwrap();
     let counts = (health.nodes, health.reachable, health.unreachable(), health.components);
     assert_eq!(counts, (nodes, nodes, 0, 1), "{case}, {nodes} rows: {health}");
     assert!(health.is_healthy(), "{case}, {nodes} rows: {health}");
@@ -32,10 +32,10 @@ fn assert_healthy(index: &HnswIndex, nodes: usize, m: usize, case: &str) {
 }
 
 /// The export, read without the crate's help, obeys every law and says what the crate's own report says.
-fn audit(index: &HnswIndex, case: &str) {
-    let exported = Exported::read(&index.graph().to_lance_hnsw_batch(None).unwrap());
-    exported.check(&index.snapshot(), case);
-    exported.assert_reported(&index.health(), case);
+fn audit(index: &Index, case: &str) {
+    let exported = Exported::read(&index.reader().graph().unwrap().to_lance_hnsw_batch().unwrap());
+    exported.check(&index.reader().snapshot(), case);
+    exported.assert_reported(&index.health().unwrap(), case);
 }
 
 fn matrix(n: usize, batch: usize, after_every_append: bool) {
@@ -47,7 +47,7 @@ fn matrix(n: usize, batch: usize, after_every_append: bool) {
                 let rows = shape.rows(n, 8, seed);
                 let case = format!("{shape:?}, batches of {batch}, m = {m}, {threads} threads, seed {seed}");
                 in_pool(threads, || {
-                    let index = HnswIndex::try_new(8, DistanceType::L2, params(m, seed)).unwrap();
+                    let index = Index::hnsw(8, DistanceType::L2, params(m, seed)).unwrap();
                     let mut nodes = 0;
                     for (start, array) in rows.batches(batch) {
                         index.append(&array, start).unwrap();
@@ -92,7 +92,7 @@ fn every_row_after_batches_of_odd_sizes() {
         for m in [4, 16] {
             let rows = shape.rows(sizes.iter().sum(), 8, 10);
             let case = format!("{shape:?}, m = {m}, odd batches");
-            let index = HnswIndex::try_new(8, DistanceType::L2, params(m, 11)).unwrap();
+            let index = Index::hnsw(8, DistanceType::L2, params(m, 11)).unwrap();
             let mut nodes = 0;
             for (start, array) in rows.batches_of(&sizes) {
                 index.append(&array, start).unwrap();
@@ -128,7 +128,11 @@ fn every_row_with_few_levels_and_few_dimensions() {
             let case = format!("{shape:?}, dim {dim}, max_level {max_level}");
             let index = build(&rows, DistanceType::L2, &params(4, 15).max_level(max_level), 500);
             assert_healthy(&index, 2_000, 4, &case);
-            assert!(index.health().level_nodes.len() <= usize::from(max_level), "{case}: {}", index.health());
+            assert!(
+                index.health().unwrap().level_nodes.len() <= usize::from(max_level),
+                "{case}: {}",
+                index.health().unwrap()
+            );
             audit(&index, &case);
         }
     }
@@ -141,15 +145,14 @@ fn every_row_of_an_exported_prefix() {
         for (m, batch) in [(4, 100), (4, 2_000), (16, 1), (16, 2_000)] {
             let rows = shape.rows(2_000, 8, 16);
             let index = build(&rows, DistanceType::L2, &params(m, 17), batch);
+            let graph = graph_of(&index);
             for prefix in [1, 2, 3, 10, 99, 333, 1_000, 1_999, 2_000, 2_005, usize::MAX] {
                 let case = format!("{shape:?}, m = {m}, batches of {batch}, the first {prefix}");
-                let exported = index
-                    .graph()
-                    .to_lance_hnsw_batch(Some(prefix))
-                    .unwrap_or_else(|error| panic!("{case}: {error}"));
+                let exported =
+                    graph.to_lance_hnsw_batch(Some(prefix)).unwrap_or_else(|error| panic!("{case}: {error}"));
                 let exported = Exported::read(&exported);
                 assert_eq!(exported.nodes(), prefix.min(2_000), "{case}");
-                exported.check_prefix(&index.snapshot(), &case);
+                exported.check_prefix(&index.reader().snapshot(), &case);
             }
         }
     }
@@ -157,12 +160,12 @@ fn every_row_of_an_exported_prefix() {
 
 #[test]
 fn an_export_without_rows_is_a_batch_without_rows() {
-    let empty = HnswIndex::try_new(8, DistanceType::L2, params(4, 1)).unwrap();
+    let empty = Index::hnsw(8, DistanceType::L2, params(4, 1)).unwrap();
     let some = build(&Shape::Random.rows(100, 8, 1), DistanceType::L2, &params(4, 1), 100);
     for batch in [
-        empty.graph().to_lance_hnsw_batch(None).unwrap(),
-        empty.graph().to_lance_hnsw_batch(Some(5)).unwrap(),
-        some.graph().to_lance_hnsw_batch(Some(0)).unwrap(),
+        empty.reader().graph().unwrap().to_lance_hnsw_batch().unwrap(),
+        graph_of(&empty).to_lance_hnsw_batch(Some(5)).unwrap(),
+        graph_of(&some).to_lance_hnsw_batch(Some(0)).unwrap(),
     ] {
         assert_eq!(batch.num_rows(), 0);
     }
@@ -177,7 +180,8 @@ fn distinct_rows_find_themselves() {
             let index = build(&rows, DistanceType::L2, &params(16, 19), batch);
             let lost: Vec<u32> = (0..3_000u32)
                 .filter(|&id| {
-                    let results = index.search(rows.row(id as usize), SearchParams::new(1, 64)).unwrap();
+                    let results =
+                        index.search(rows.row(id as usize), &SearchParams::new(1).ef(64)).unwrap().into_vec();
                     ids(&results) != [id] || results[0].distance != 0.0
                 })
                 .collect();

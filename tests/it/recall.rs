@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use pennon::{BuildParams, DistanceType, HnswIndex, SearchParams};
+use pennon::{BuildParams, DistanceType, Index, SearchParams};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
@@ -12,9 +12,9 @@ fn params(ef_construction: usize) -> BuildParams {
     BuildParams::default().num_edges(16).ef_construction(ef_construction)
 }
 
-fn recall_at_10(index: &HnswIndex, rows: &Rows, queries: &Rows, ef: usize) -> f64 {
+fn recall_at_10(index: &Index, rows: &Rows, queries: &Rows, ef: usize) -> f64 {
     recall(rows, queries, index.distance_type(), 10, |query| {
-        index.search(query, SearchParams::new(10, ef)).unwrap()
+        index.search(query, &SearchParams::new(10).ef(ef)).unwrap().into_vec()
     })
 }
 
@@ -24,7 +24,7 @@ fn of_20_000_clustered_rows() {
     let (rows, queries) = (all.part(0..20_000), all.part(20_000..20_200));
     let started = Instant::now();
     let index = build(&rows, DistanceType::L2, &params(200), 20_000);
-    println!("20,000 x 32, clustered, L2: built in {:.1?}; {}", started.elapsed(), index.health());
+    println!("20,000 x 32, clustered, L2: built in {:.1?}; {}", started.elapsed(), index.health().unwrap());
     let mut at_100 = 0.0;
     for ef in [10, 20, 50, 100] {
         at_100 = recall_at_10(&index, &rows, &queries, ef);
@@ -82,7 +82,7 @@ fn of_a_bulk_append_does_not_depend_on_what_was_there() {
     let all = clustered(6_200, 24, 64, 5).0;
     let (rows, queries) = (all.part(0..6_000), all.part(6_000..6_200));
     let built_on = |base: usize| -> f64 {
-        let index = HnswIndex::try_new(24, DistanceType::L2, params(100)).unwrap();
+        let index = Index::hnsw(24, DistanceType::L2, params(100)).unwrap();
         for (start, array) in rows.batches_of(&[base, 6_000 - base]) {
             index.append(&array, start).unwrap();
         }
@@ -104,10 +104,10 @@ fn of_an_old_snapshot_is_that_of_a_graph_that_ends_there() {
     let early = rows.part(0..1_000);
     let alone = recall_at_10(&build(&early, DistanceType::L2, &params(100), 1_000), &early, &queries, 40);
     let index = build(&early, DistanceType::L2, &params(100), 1_000);
-    let snapshot = index.snapshot();
+    let reader = index.reader();
     index.append(&rows.part(1_000..10_000).array(), 1_000).unwrap();
     let old = recall(&early, &queries, DistanceType::L2, 10, |query| {
-        index.graph().search(query, SearchParams::new(10, 40), &snapshot).unwrap()
+        reader.search(query, &SearchParams::new(10).ef(40)).unwrap().into_vec()
     });
     println!(
         "the first 1,000 of 10,000 rows at ef = 40: recall@10 {old:.4}, {alone:.4} in a graph of their own"
@@ -127,14 +127,14 @@ fn of_batches_that_are_far_from_everything_before() {
         let queries: Vec<f32> = (0..400).flat_map(|query| around(query % clusters)).collect();
         let values: Vec<f32> = (0..clusters * size).flat_map(|row| around(row / size)).collect();
         let (rows, queries) = (Rows { dim: 16, values }, Rows { dim: 16, values: queries });
-        let index = HnswIndex::try_new(16, DistanceType::L2, params(100)).unwrap();
+        let index = Index::hnsw(16, DistanceType::L2, params(100)).unwrap();
         for (number, (start, array)) in rows.batches(size).into_iter().enumerate() {
             index.append(&array, start).unwrap();
             // The newest cluster is found at once.
             let first = number * size;
             let newest = rows.part(first..first + size.min(20));
             for (offset, query) in newest.iter().enumerate() {
-                let found = index.search(query, SearchParams::new(1, 100)).unwrap();
+                let found = index.search(query, &SearchParams::new(1).ef(100)).unwrap().into_vec();
                 assert_eq!(
                     (found[0].id as usize, found[0].distance),
                     (first + offset, 0.0),
@@ -208,7 +208,7 @@ mod words {
             ("monday", &["tuesday", "thursday"][..]),
         ] {
             let id = words.iter().position(|other| other == word).unwrap();
-            let found = index.search(rows.row(id), SearchParams::new(10, 100)).unwrap();
+            let found = index.search(rows.row(id), &SearchParams::new(10).ef(100)).unwrap().into_vec();
             let near: Vec<&str> = found.iter().map(|r| words[r.id as usize].as_str()).collect();
             println!("{word}: {}", near.join(", "));
             assert_eq!(near[0], word);

@@ -7,10 +7,10 @@ use std::time::Instant;
 use arrow_array::RecordBatch;
 use pennon::lance::HNSW_METADATA_KEY;
 use pennon::{
-    BuildParams, DistanceType, HnswGraph, HnswIndex, PruneStrategy, SearchParams, SearchPlan, Selection,
+    BuildParams, DistanceType, HnswGraph, Index, PruneStrategy, SearchParams, SearchPlan, Selection,
 };
 
-use crate::data::{Rows, Shape, build, clustered, curve, in_pool, recall, uniform};
+use crate::data::{Rows, Shape, build, clustered, curve, import, in_pool, pair, recall, uniform, with_stats};
 use crate::export::{Exported, bytes};
 
 const DIM: usize = 8;
@@ -23,13 +23,14 @@ fn ways(m: usize, ef_construction: usize) -> Vec<BuildParams> {
         for selection in [Selection::Heuristic, Selection::Nearest] {
             for prune in [PruneStrategy::Heuristic, PruneStrategy::Nearest] {
                 for (extend, keep) in [(false, false), (false, true), (true, false), (true, true)] {
-                    let way = BuildParams { m0, ..BuildParams::default() }
+                    let mut way = BuildParams::default()
                         .num_edges(m)
                         .ef_construction(ef_construction)
                         .selection(selection)
                         .prune(prune)
                         .extend_candidates(extend)
                         .keep_pruned(keep);
+                    way.m0 = m0;
                     ways.push(way);
                 }
             }
@@ -49,15 +50,15 @@ fn name(params: &BuildParams) -> String {
 }
 
 /// Every node reachable and no list too long: as the index says, and as its export shows.
-fn check(index: &HnswIndex, nodes: usize, case: &str) {
-    let (health, params) = (index.health(), index.params());
+fn check(index: &Index, nodes: usize, case: &str) {
+    let (health, params) = (index.health().unwrap(), index.params().unwrap());
     let counts = (health.nodes, health.reachable, health.unreachable(), health.components);
     assert_eq!(counts, (nodes, nodes, 0, 1), "{case}: {health}");
     assert!(health.is_healthy(), "{case}: {health}");
     assert!(health.max_degree[0] <= cap(params), "{case}: {health}");
     assert!(health.max_degree[1..].iter().all(|&degree| degree <= params.m), "{case}: {health}");
 
-    let exported = Exported::read(&index.graph().to_lance_hnsw_batch(None).unwrap());
+    let exported = Exported::read(&index.reader().graph().unwrap().to_lance_hnsw_batch().unwrap());
     assert_eq!((exported.reachable(), exported.components()), (nodes, 1), "{case}");
     for (row, (list, distances)) in exported.neighbors.iter().zip(&exported.distances).enumerate() {
         let cap = if row < nodes { cap(params) } else { params.m };
@@ -76,7 +77,7 @@ fn matrix(shape: Shape, n: usize) {
     for params in ways(4, 24) {
         for batch in [1, 100, n] {
             let case = format!("{shape:?}, {}, batches of {batch}", name(&params));
-            let index = HnswIndex::try_new(DIM, L2, params.clone()).unwrap();
+            let index = Index::hnsw(DIM, L2, params.clone()).unwrap();
             for (number, (start, array)) in rows.batches(batch).into_iter().enumerate() {
                 index.append(&array, start).unwrap();
                 if (number + 1) * batch == 600 {
@@ -84,7 +85,7 @@ fn matrix(shape: Shape, n: usize) {
                 }
             }
             check(&index, n, &case);
-            let all = index.search(rows.row(n / 2), SearchParams::new(n, 64)).unwrap();
+            let all = index.search(rows.row(n / 2), &SearchParams::new(n).ef(64)).unwrap().into_vec();
             assert_eq!(all.len(), n, "{case}: rows of a search for all");
             graphs += 1;
         }
@@ -123,7 +124,7 @@ fn every_shape_with_the_shortest_lists() {
             for way in ways(m, 16).into_iter().take(16) {
                 let params = way.m0(m0);
                 let case = format!("{shape:?}, {}, odd batches", name(&params));
-                let index = HnswIndex::try_new(DIM, L2, params).unwrap();
+                let index = Index::hnsw(DIM, L2, params).unwrap();
                 for (start, array) in rows.batches_of(&sizes) {
                     index.append(&array, start).unwrap();
                 }
@@ -140,8 +141,8 @@ fn every_row_that_is_left_after_compaction() {
         let case = name(&params);
         let index = build(&rows, L2, &params, 300);
         (0..900).filter(|row| row % 3 == 0).for_each(|row| index.delete(row).unwrap());
-        let compacted = index.compact().unwrap();
-        assert_eq!(compacted.params(), &params, "{case}");
+        let compacted = index.reader().compacted().unwrap();
+        assert_eq!(compacted.params(), Some(&params), "{case}");
         check(&compacted, 600, &case);
         compacted.append(&rows.part(0..300).array(), 10_000u64).unwrap();
         check(&compacted, 900, &case);
@@ -156,11 +157,11 @@ fn the_same_batches_give_the_same_bytes() {
         for params in ways(6, 24) {
             let built = |threads| {
                 in_pool(threads, || {
-                    let index = HnswIndex::try_new(DIM, L2, params.clone()).unwrap();
+                    let index = Index::hnsw(DIM, L2, params.clone()).unwrap();
                     for (start, array) in rows.batches_of(&sizes) {
                         index.append(&array, start).unwrap();
                     }
-                    bytes(&index.graph().to_lance_hnsw_batch(None).unwrap())
+                    bytes(&index.reader().graph().unwrap().to_lance_hnsw_batch().unwrap())
                 })
             };
             let one = built(1);
@@ -198,16 +199,17 @@ fn searches_find_what_they_should() {
         for params in ways(8, 64) {
             let case = format!("{shape:?}, {}", name(&params));
             let index = build(&rows, L2, &params, 2_000);
-            let health = index.health();
+            let health = index.health().unwrap();
             assert!(health.is_healthy(), "{case}: {health}");
             for query in queries.iter().take(3) {
-                let (all, stats) = index.search_with_stats(query, SearchParams::new(2_000, 2_000)).unwrap();
+                let (all, stats) =
+                    with_stats(index.search(query, &SearchParams::new(2_000).ef(2_000)).unwrap());
                 assert_eq!((stats.plan, all.len()), (SearchPlan::Graph, 2_000), "{case}: {stats:?}");
-                let exact = index.search_exact(query, SearchParams::top(2_000)).unwrap();
+                let exact = index.search_exact(query, &SearchParams::new(2_000)).unwrap().into_vec();
                 assert!(all == exact, "{case}: a walk for all rows is not exact");
             }
             let found = recall(&rows, &queries, L2, 10, |query| {
-                index.search(query, SearchParams::new(10, 64)).unwrap()
+                index.search(query, &SearchParams::new(10).ef(64)).unwrap().into_vec()
             });
             let degree = health.mean_degree();
             println!("{case}: recall@10 {found:.4} at ef = 64, {degree:.1} neighbors per row");
@@ -231,7 +233,7 @@ fn searches_find_what_they_should() {
 fn lists(params: &BuildParams) -> Vec<Vec<u32>> {
     let rows = clustered(2_000, DIM, 64, 38).0;
     let index = build(&rows, L2, params, 500);
-    Exported::read(&index.graph().to_lance_hnsw_batch(None).unwrap()).neighbors
+    Exported::read(&index.reader().graph().unwrap().to_lance_hnsw_batch().unwrap()).neighbors
 }
 
 #[test]
@@ -274,27 +276,30 @@ fn the_cap_of_level_0_travels_and_the_ways_of_the_builder_do_not() {
     let rows = clustered(2_500, DIM, 64, 39).0;
     let params = BuildParams::default().num_edges(8).m0(40).ef_construction(64).keep_pruned(true);
     let index = build(&rows.part(0..2_000), L2, &params, 500);
-    let batch = index.graph().to_lance_hnsw_batch(None).unwrap();
+    let batch = index.reader().graph().unwrap().to_lance_hnsw_batch().unwrap();
     assert_eq!(metadata(&batch)["params"]["m0"], 40);
-    assert!(index.health().max_degree[0] > 16, "{}", index.health());
+    assert!(index.health().unwrap().max_degree[0] > 16, "{}", index.health().unwrap());
 
-    let (graph, vectors) = index.to_lance_batches().unwrap();
-    let back = HnswIndex::from_lance_batches(&graph, &vectors).unwrap();
-    assert_eq!((back.params().m, back.params().m0, back.params().keep_pruned), (8, Some(40), false));
+    let (graph, vectors) = index.to_lance_batches().map(pair).unwrap();
+    let back = import(&graph, &vectors).unwrap();
+    assert_eq!(
+        back.params().map(|params| (params.m, params.m0, params.keep_pruned)),
+        Some((8, Some(40), false))
+    );
     assert_eq!(back.health(), index.health());
-    assert!(bytes(&back.graph().to_lance_hnsw_batch(None).unwrap()) == bytes(&batch));
+    assert!(bytes(&back.reader().graph().unwrap().to_lance_hnsw_batch().unwrap()) == bytes(&batch));
     back.append(&rows.part(2_000..2_500).array(), 2_000u64).unwrap();
     check(&back, 2_500, "grown after its import");
 
     let default = build(&rows, L2, &BuildParams::default(), 2_500);
-    let batch = default.graph().to_lance_hnsw_batch(None).unwrap();
+    let batch = default.reader().graph().unwrap().to_lance_hnsw_batch().unwrap();
     assert!(metadata(&batch)["params"].get("m0").is_none());
     assert_eq!(HnswGraph::from_lance_hnsw_batch(&batch).unwrap().params().m0, None);
 }
 
 #[test]
 fn caps_that_cannot_be_are_refused() {
-    let refused = |params: BuildParams| HnswIndex::try_new(DIM, L2, params).err().map(|e| e.to_string());
+    let refused = |params: BuildParams| Index::hnsw(DIM, L2, params).err().map(|e| e.to_string());
     let params = || BuildParams::default().num_edges(16);
     assert_eq!(refused(params().m0(16)), None);
     assert_eq!(refused(params().m0(15)).unwrap(), "m0 must be at least m = 16, got 15");

@@ -10,7 +10,7 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 
-use crate::data::{Rows, Tally, assert_sorted, build, clustered, exact_distances, ids, uniform};
+use crate::data::{Rows, Tally, assert_sorted, build, clustered, exact_distances, ids, uniform, with_stats};
 use crate::deletes::L2;
 use crate::filters::masks;
 
@@ -36,11 +36,12 @@ fn recall_at_every_selectivity(name: &str, all: &Rows, distance_type: DistanceTy
                 let allowed = Arc::new(allowed);
                 let asked = Arc::clone(&allowed);
                 for (kind, mask) in [
-                    ("bits", RowMask::from(BooleanBuffer::from(&allowed[..]))),
+                    ("bits", index.reader().mask(BooleanBuffer::from(&allowed[..])).unwrap()),
                     ("predicate", RowMask::predicate(move |row_id| asked[row_id as usize])),
                 ] {
                     let case = format!("{name}, {distance_type}, {kind}, {order} {matches} of {N}");
-                    let results = index.search(query, SearchParams::new(10, 100).mask(mask)).unwrap();
+                    let results =
+                        index.search(query, &SearchParams::new(10).ef(100).mask(mask)).unwrap().into_vec();
                     assert_sorted(&results, &case);
                     let tally = tallies.entry((kind, order, matches)).or_default();
                     tally.count(&distances, 10, |row| allowed[row], ids(&results), &case);
@@ -81,22 +82,22 @@ fn the_plan_can_be_asked() {
     let mut order: Vec<usize> = (0..N).collect();
     let mut rng = StdRng::seed_from_u64(10);
     for query in queries.iter() {
-        let plain = SearchParams::new(10, 100);
-        let (results, stats) = index.search_with_stats(query, plain.clone()).unwrap();
+        let plain = SearchParams::new(10).ef(100);
+        let (results, stats) = with_stats(index.search(query, &plain).unwrap());
         assert!(matches!(stats.plan, SearchPlan::Graph) && stats.complete, "{stats:?}");
         assert!((100..N as u64).contains(&stats.distances), "{stats:?}");
         assert!((1..=stats.distances).contains(&stats.nodes), "{stats:?}");
-        assert_eq!(results, index.search(query, plain.clone()).unwrap());
+        assert_eq!(results, index.search(query, &plain).unwrap().into_vec());
         order.shuffle(&mut rng);
         for matches in [1, 5, 20, 1_000, 5_000] {
             let mut allowed = vec![false; N];
             order[..matches].iter().for_each(|&row| allowed[row] = true);
-            for (kind, mask) in masks(&allowed, &row_ids) {
+            for (kind, mask) in masks(&index.reader(), &allowed, &row_ids) {
                 let params = plain.clone().mask(mask);
-                let (results, stats) = index.search_with_stats(query, params.clone()).unwrap();
+                let (results, stats) = with_stats(index.search(query, &params).unwrap());
                 let case = format!("{kind} of {matches} rows: {stats:?}");
                 assert_eq!((results.len(), stats.complete), (matches.min(10), true), "{case}");
-                assert_eq!(results, index.search(query, params).unwrap(), "{case}");
+                assert_eq!(results, index.search(query, &params).unwrap().into_vec(), "{case}");
                 let scans = matches!(stats.plan, SearchPlan::Scan);
                 assert!(scans || matches!(stats.plan, SearchPlan::FilteredGraph), "{case}");
                 // A handful is scanned; what strangers hide is not known before.
@@ -136,8 +137,9 @@ fn recall_where_a_walk_passes_through_most_rows() {
                 let mut allowed = vec![false; N];
                 chosen[..matches].iter().for_each(|&row| allowed[row] = true);
                 let case = format!("{order} {matches} of {N}");
-                let params = SearchParams::new(10, EF).mask(BooleanBuffer::from(&allowed[..]));
-                let (results, stats) = index.search_with_stats(query, params).unwrap();
+                let mask = index.reader().mask(BooleanBuffer::from(&allowed[..])).unwrap();
+                let params = SearchParams::new(10).ef(EF).mask(mask);
+                let (results, stats) = with_stats(index.search(query, &params).unwrap());
                 assert_sorted(&results, &case);
                 let (tally, walks) = tallies.entry((order, matches)).or_default();
                 tally.count(&distances, 10, |row| allowed[row], ids(&results), &case);
@@ -170,10 +172,11 @@ fn recall_where_most_rows_are_dead() {
     let (mut tally, mut tally_before) = (Tally::default(), Tally::default());
     for query in queries.iter() {
         let distances = exact_distances(&rows, L2, query);
-        let (results, stats) = index.search_with_stats(query, SearchParams::new(10, 40)).unwrap();
+        let (results, stats) = with_stats(index.search(query, &SearchParams::new(10).ef(40)).unwrap());
         assert!(matches!(stats.plan, SearchPlan::FilteredGraph), "{stats:?}");
         tally.count(&distances, 10, is_live, ids(&results), "most are dead");
-        let results = index.search(query, SearchParams::new(10, 40).version(before)).unwrap();
+        let results =
+            index.reader_at(before).unwrap().search(query, &SearchParams::new(10).ef(40)).unwrap().into_vec();
         tally_before.count(&distances, 10, |_| true, ids(&results), "before the deletes");
     }
     let (recall, before) = (tally.recall(), tally_before.recall());

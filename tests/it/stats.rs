@@ -1,7 +1,7 @@
 //! What an index says of itself is what it is.
 
 use arrow_array::{FixedSizeListArray, types::Float32Type};
-use pennon::{BuildParams, DistanceType, HnswIndex, PruneStrategy, Selection};
+use pennon::{BuildParams, DistanceType, Index, PruneStrategy, Selection};
 
 use crate::data::{build, clustered};
 use crate::export::Exported;
@@ -21,7 +21,7 @@ fn statistics_are_those_of_the_export() {
     assert_eq!(stats.params, Some(params()));
 
     // Dead rows are nodes, which `to_lance_batches` would leave out.
-    let exported = Exported::read(&index.graph().to_lance_hnsw_batch(None).unwrap());
+    let exported = Exported::read(&index.reader().graph().unwrap().to_lance_hnsw_batch().unwrap());
     let level_nodes: Vec<usize> = stats.levels.iter().map(|level| level.nodes).collect();
     assert_eq!(level_nodes, exported.level_nodes());
     for (level, pair) in stats.levels.iter().zip(exported.level_offsets.windows(2)) {
@@ -34,12 +34,13 @@ fn statistics_are_those_of_the_export() {
             assert_eq!(nodes, degrees.iter().filter(|&&d| d == degree).count(), "of degree {degree}");
         }
     }
-    let health = index.health();
+    let health = index.health().unwrap();
     assert_eq!(health.degree_histogram, stats.levels[0].degree_histogram);
     assert_eq!((health.lists_over_cap, health.unreachable_nodes.len(), health.long_lists.len()), (0, 0, 0));
 
-    let by_level = index.level_histogram();
-    assert_eq!(by_level, health.level_histogram());
+    let reader = index.reader();
+    let by_level = reader.graph().unwrap().level_histogram();
+    assert_eq!(health.level_nodes, level_nodes);
     assert_eq!(by_level.iter().sum::<usize>(), 3_000);
     assert_eq!(by_level[0], level_nodes[0] - level_nodes[1]);
     assert_eq!(by_level.last(), level_nodes.last());
@@ -59,7 +60,7 @@ fn bytes_add_up() {
         assert!(others.iter().all(|&part| part > 0), "{bytes:?}");
         assert_eq!((bytes.tombstones > 0, bytes.row_ids > 0), (deletes > 0, true), "{bytes:?}");
     }
-    let frozen = index.freeze(pennon::Reorder::Bfs).unwrap();
+    let frozen = index.reordered().unwrap();
     assert!(frozen.stats().bytes.vectors >= 1_999 * 12 * 4, "{:?}", frozen.stats().bytes);
 }
 
@@ -70,7 +71,7 @@ fn skipped_rows_are_told_by_reason() {
     let half = Some([Some(1.0), None]);
     let rows = [vector(1.0), None, vector(f32::NAN), half, zero, vector(2.0), None];
     let array = FixedSizeListArray::from_iter_primitive::<Float32Type, _, _>(rows, 2);
-    let index = HnswIndex::try_new(2, DistanceType::Cosine, params()).unwrap();
+    let index = Index::hnsw(2, DistanceType::Cosine, params()).unwrap();
     index.append(&array, 0u64).unwrap();
     let stats = index.stats();
     let skipped = stats.skipped;
@@ -103,11 +104,12 @@ fn tables_say_what_there_is() {
 
 #[test]
 fn an_empty_index_has_no_levels() {
-    let index = HnswIndex::try_new(4, DistanceType::L2, params()).unwrap();
+    let index = Index::hnsw(4, DistanceType::L2, params()).unwrap();
     let stats = index.stats();
     assert_eq!((stats.live, stats.tombstones, stats.levels.len()), (0, 0, 0));
-    assert!(index.level_histogram().is_empty() && index.health().level_histogram().is_empty());
+    assert!(index.reader().graph().unwrap().level_histogram().is_empty());
+    assert!(index.health().unwrap().level_nodes.is_empty());
     assert_eq!(stats.bytes.total(), index.resident_bytes());
     assert!(stats.to_string().contains("0 (0 dead)"));
-    assert_eq!(index.health().to_string().lines().count(), 5);
+    assert_eq!(index.health().unwrap().to_string().lines().count(), 5);
 }

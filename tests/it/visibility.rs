@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Instant;
 
 use arrow_array::{Array, UInt64Array};
-use pennon::{BuildParams, DistanceType, HnswIndex, IndexVersion, SearchParams, SearchResult};
+use pennon::{BuildParams, DistanceType, Hit, Index, IndexVersion, Reader, SearchParams};
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
@@ -37,7 +37,7 @@ fn a_watermark_leaves_exactly_the_rows_up_to_it() {
 
     for (kind, row_ids) in [("ascending", ascending), ("shuffled", shuffled), ("random", random)] {
         for batch in [1, 300] {
-            let index = HnswIndex::try_new(8, DistanceType::L2, params()).unwrap();
+            let index = Index::hnsw(8, DistanceType::L2, params()).unwrap();
             for (start, array) in rows.batches(batch) {
                 let part = &row_ids[start as usize..start as usize + array.len()];
                 index.append(&array, row_id_array(part)).unwrap();
@@ -50,7 +50,7 @@ fn a_watermark_leaves_exactly_the_rows_up_to_it() {
 }
 
 /// Watermarks by number, and by the row id of that rank and one less. The worst recall for k up to 10.
-fn watermarks(index: &HnswIndex, rows: &Rows, queries: &Rows, row_ids: &[u64], case: &str) -> f64 {
+fn watermarks(index: &Index, rows: &Rows, queries: &Rows, row_ids: &[u64], case: &str) -> f64 {
     let n = row_ids.len();
     let mut sorted = row_ids.to_vec();
     sorted.sort_unstable();
@@ -65,12 +65,12 @@ fn watermarks(index: &HnswIndex, rows: &Rows, queries: &Rows, row_ids: &[u64], c
             let visible = |id: usize| row_ids[id] <= watermark;
             let (mut walked, mut scanned) = (Tally::default(), Tally::default());
             for (query, distances) in queries.iter().zip(&distances) {
-                let params = SearchParams::new(k, 100).max_row_id(watermark);
-                let results = index.search(query, params.clone()).unwrap();
+                let params = SearchParams::new(k).ef(100).max_row_id(watermark);
+                let results = index.search(query, &params).unwrap().into_vec();
                 assert_sorted(&results, &case);
                 assert!(results.iter().all(|r| r.row_id == row_ids[r.id as usize]), "{case}: {results:?}");
                 walked.count(distances, k, visible, ids(&results), &case);
-                let exact = index.search_exact(query, params).unwrap();
+                let exact = index.search_exact(query, &params).unwrap().into_vec();
                 scanned.count(distances, k, visible, ids(&exact), &case);
             }
             assert_eq!(scanned.recall(), 1.0, "{case}: the exact scan");
@@ -103,21 +103,21 @@ fn a_pinned_reader_keeps_its_recall_while_220_000_rows_arrive() {
 
     let distances = |query: &[f32]| exact_distances(&rows, DistanceType::L2, query);
     let limits: Vec<f64> = queries.iter().map(|query| limit(&mut distances(query), 10)).collect();
-    let measure = |params: SearchParams| -> f64 {
+    let measure = |reader: Reader| -> f64 {
+        let params = SearchParams::new(10).ef(100);
         let mut hits = 0;
         for (query, limit) in queries.iter().zip(&limits) {
-            let results = index.search(query, params.clone()).unwrap();
+            let results = reader.search(query, &params).unwrap().into_vec();
             assert_sorted(&results, "pinned");
             assert_eq!(results.len(), 10);
             assert!(results.iter().all(|r| (r.id as usize) < N), "past the version: {results:?}");
-            let distance =
-                |r: &SearchResult| exact_distance(DistanceType::L2, query, rows.row(r.id as usize));
+            let distance = |r: &Hit| exact_distance(DistanceType::L2, query, rows.row(r.id as usize));
             hits += results.iter().filter(|r| distance(r) <= *limit).count();
         }
         hits as f64 / (10 * queries.len()) as f64
     };
-    let alone = measure(SearchParams::new(10, 100));
-    let pinned = || measure(SearchParams::new(10, 100).version(version));
+    let alone = measure(index.reader());
+    let pinned = || measure(index.reader_at(version).unwrap());
     let before = pinned();
     println!("20,000 rows alone: recall@10 {alone:.4}, pinned {before:.4}");
     assert!(alone >= 0.95 && before >= alone - 0.005, "{alone} alone, {before} pinned");
@@ -164,7 +164,7 @@ type Live = BTreeMap<u64, u32>;
 fn a_version_does_not_move() {
     let all = clustered(4_008, 8, 32, 7).0;
     let queries = all.part(4_000..4_008);
-    let index = HnswIndex::try_new(8, DistanceType::L2, params()).unwrap();
+    let index = Index::hnsw(8, DistanceType::L2, params()).unwrap();
     let mut rng = StdRng::seed_from_u64(8);
     let mut live = Live::new();
     let mut versions = vec![(index.version(), live.clone())];
@@ -174,10 +174,10 @@ fn a_version_does_not_move() {
         let round = start / 200;
         if round % 3 == 1 {
             let row_ids = &known[..200];
-            let given = index.upsert(&array, row_id_array(row_ids)).unwrap();
+            let given = index.upsert(&array, row_id_array(row_ids)).unwrap().ids();
             live.extend(row_ids.iter().copied().zip(given));
         } else {
-            let given = index.append(&array, 10_000 + start).unwrap();
+            let given = index.append(&array, 10_000 + start).unwrap().ids();
             live.extend((10_000 + start..).zip(given));
         }
         versions.push((index.version(), live.clone()));
@@ -198,12 +198,12 @@ fn a_version_does_not_move() {
     }
     println!("{} versions: recall@10 {:.4}", versions.len(), tally.recall());
     assert!(tally.recall() >= 0.95, "{}", tally.recall());
-    let now = index.search(queries.row(0), SearchParams::new(usize::MAX, 64)).unwrap();
+    let now = index.search(queries.row(0), &SearchParams::new(usize::MAX).ef(64)).unwrap().into_vec();
     assert!(now.iter().map(|r| (r.row_id, r.id)).collect::<Live>() == live, "the rows without a version");
 }
 
 fn assert_as_of(
-    index: &HnswIndex,
+    index: &Index,
     version: IndexVersion,
     live: &Live,
     rows: &Rows,
@@ -214,13 +214,17 @@ fn assert_as_of(
     let mut alive = vec![false; rows.len()];
     live.values().for_each(|&id| alive[id as usize] = true);
     for query in queries.iter() {
-        let everything = SearchParams::new(usize::MAX, 64).version(version);
-        let all = index.search(query, everything.clone()).unwrap();
+        let everything = SearchParams::new(usize::MAX).ef(64);
+        let index = index.reader_at(version).unwrap();
+        let all = index.search(query, &everything).unwrap().into_vec();
         assert_sorted(&all, &case);
         assert_eq!(all.len(), live.len(), "{case}");
         assert!(all.iter().map(|r| (r.row_id, r.id)).collect::<Live>() == *live, "{case}: other rows");
-        assert!(index.search_exact(query, everything).unwrap() == all, "{case}: the exact scan differs");
-        let ten = index.search(query, SearchParams::new(10, 100).version(version)).unwrap();
+        assert!(
+            index.search_exact(query, &everything).unwrap().into_vec() == all,
+            "{case}: the exact scan differs"
+        );
+        let ten = index.search(query, &SearchParams::new(10).ef(100)).unwrap().into_vec();
         let distances = exact_distances(rows, DistanceType::L2, query);
         tally.count(&distances, 10, |id| alive[id], ids(&ten), &case);
     }
@@ -234,7 +238,7 @@ fn an_upsert_is_one_instant() {
         let rows = uniform(ROWS + batch * upserts, 8, 9);
         let index = build(&rows.part(0..ROWS), DistanceType::L2, &params(), ROWS);
         let query = uniform(1, 8, 10).values;
-        let window = |results: &[SearchResult]| -> usize {
+        let window = |results: &[Hit]| -> usize {
             let mut all = ids(results);
             all.sort_unstable();
             let first = all[0];
@@ -253,21 +257,25 @@ fn an_upsert_is_one_instant() {
             let (mut searches, mut previous) = (0, 0);
             loop {
                 let last = writer.is_finished();
-                let all = SearchParams::new(ROWS + 10, 64);
-                let now = window(&index.search(&query, all.clone()).unwrap());
-                let scanned = window(&index.search_exact(&query, all.clone()).unwrap());
+                let all = SearchParams::new(ROWS + 10).ef(64);
+                let now = window(&index.search(&query, &all).unwrap().into_vec());
+                let scanned = window(&index.search_exact(&query, &all).unwrap().into_vec());
                 let version = index.version();
-                let pinned = index.search(&query, all.clone().version(version)).unwrap();
+                let pinned =
+                    index.reader_at(version).unwrap().search(&query, &all.clone()).unwrap().into_vec();
                 let ends = [previous, now, scanned, window(&pinned)];
                 assert!(ends.is_sorted(), "an older row came back: {ends:?}");
                 assert_eq!(ends[3], version.vectors() - ROWS, "{version:?}");
                 previous = ends[3];
-                let few = index.search(&query, SearchParams::new(10, 10)).unwrap();
+                let few = index.search(&query, &SearchParams::new(10).ef(10)).unwrap().into_vec();
                 let mut row_ids: Vec<u64> = few.iter().map(|r| r.row_id).collect();
                 row_ids.sort_unstable();
                 row_ids.dedup();
                 assert_eq!((few.len(), row_ids.len()), (10, 10), "{few:?}");
-                assert!(index.search(&query, all.version(version)).unwrap() == pinned, "{version:?} moved");
+                assert!(
+                    index.reader_at(version).unwrap().search(&query, &all).unwrap().into_vec() == pinned,
+                    "{version:?} moved"
+                );
                 searches += 5;
                 if last {
                     break searches;
@@ -276,6 +284,9 @@ fn an_upsert_is_one_instant() {
         });
         println!("{upserts} upserts of {batch} rows beside {searches} searches");
         assert_eq!((index.len(), index.tombstones()), (ROWS, batch * upserts));
-        assert_eq!(window(&index.search(&query, SearchParams::new(ROWS, 64)).unwrap()), batch * upserts);
+        assert_eq!(
+            window(&index.search(&query, &SearchParams::new(ROWS).ef(64)).unwrap().into_vec()),
+            batch * upserts
+        );
     }
 }

@@ -17,9 +17,7 @@ use lance_index::vector::quantizer::QuantizerStorage;
 use lance_index::vector::storage::VectorStore;
 use lance_linalg::distance::DistanceType as LanceMetric;
 use pennon::lance::FLAT_COLUMN;
-use pennon::{
-    ArrowFixedSizeListVectorStore, BuildParams, DistanceType, HnswGraph, SearchParams, SearchResult,
-};
+use pennon::{ArrowFixedSizeListVectorStore, BuildParams, DistanceType, Hit, HnswGraph, SearchParams};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
@@ -136,8 +134,8 @@ impl Built {
         ids
     }
 
-    pub fn search(&self, query: &[f32]) -> Vec<SearchResult> {
-        self.graph.search(query, SearchParams::new(K, EF), &self.store.snapshot()).unwrap()
+    pub fn search(&self, query: &[f32]) -> Vec<Hit> {
+        self.graph.search(query, &SearchParams::new(K).ef(EF), &self.store.snapshot()).unwrap().into_vec()
     }
 
     pub fn ids(&self, query: &[f32]) -> Vec<u32> {

@@ -23,7 +23,7 @@ use lance_index::vector::storage::{DistCalculator, VectorStore};
 use lance_index::vector::v3::subindex::IvfSubIndex;
 use pennon::lance::{FLAT_COLUMN, ROW_ID_COLUMN};
 use pennon::{
-    ArrowFixedSizeListVectorStore, BuildParams, DistanceType, ElementType, HnswGraph, HnswIndex, SearchParams,
+    ArrowFixedSizeListVectorStore, BuildParams, DistanceType, ElementType, HnswGraph, Index, SearchParams,
 };
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
@@ -122,7 +122,7 @@ fn widened_storage(batch: &RecordBatch) -> RecordBatch {
 
 /// An exported index, and queries of its elements and as `f32`.
 struct Exported {
-    index: HnswIndex,
+    index: Index,
     graph: RecordBatch,
     vectors: RecordBatch,
     queries: FixedSizeListArray,
@@ -135,12 +135,13 @@ impl Exported {
             DistanceType::Hamming => bits(ROWS + QUERIES),
             _ => column(element, &Vectors::clustered(ROWS + QUERIES, DIM, 61)),
         };
-        let index = HnswIndex::try_with_elements(element, DIM, metric, BuildParams::default()).unwrap();
+        let index =
+            Index::builder(DIM, metric).element_type(element).params(BuildParams::default()).build().unwrap();
         for start in (0..ROWS).step_by(800) {
             let rows = all.slice(start, 800.min(ROWS - start));
             index.append(&rows, 5_000 + start as u64).unwrap();
         }
-        let (graph, vectors) = index.to_lance_batches().unwrap();
+        let (graph, vectors) = index.to_lance_batches().map(pair).unwrap();
         let queries = all.slice(ROWS, QUERIES);
         let wide_queries = widened(&queries);
         Self { index, graph, vectors, queries, wide_queries }
@@ -153,11 +154,11 @@ impl Exported {
         let (mut ours, mut lances) = (0, 0);
         for row in 0..QUERIES {
             let query = floats(&self.queries.value(row));
-            let exact = self.index.search_exact(&query, SearchParams::top(ROWS)).unwrap();
+            let exact = self.index.search_exact(&query, &SearchParams::new(ROWS)).unwrap().into_vec();
             let limit = exact[K - 1].distance;
             let is_near =
                 |id: u32| exact.iter().take_while(|hit| hit.distance <= limit).any(|hit| hit.id == id);
-            let found = self.index.search(&query, SearchParams::new(K, EF)).unwrap();
+            let found = self.index.search(&query, &SearchParams::new(K).ef(EF)).unwrap().into_vec();
             ours += found.iter().filter(|hit| is_near(hit.id)).count();
 
             let found = hnsw.search_basic(queries.value(row), K, &lance_query(EF), None, storage).unwrap();
@@ -283,14 +284,21 @@ fn graphs_of_lance_over_other_elements_are_adopted() {
             let store = Arc::new(store);
             store.append_batch(Arc::new(all.slice(0, ROWS)), 0).unwrap();
 
-            let ours = HnswIndex::try_with_elements(element, DIM, metric, BuildParams::default()).unwrap();
+            let ours = Index::builder(DIM, metric)
+                .element_type(element)
+                .params(BuildParams::default())
+                .build()
+                .unwrap();
             ours.append(&all.slice(0, ROWS), 0).unwrap();
             let recall = || {
                 let mut hits = 0;
                 for row in ROWS + 500..ROWS + 500 + QUERIES {
                     let query = floats(&all.value(row));
-                    let exact = ours.search_exact(&query, SearchParams::top(K)).unwrap();
-                    let found = graph.search(&query, SearchParams::new(K, EF), &store.snapshot()).unwrap();
+                    let exact = ours.search_exact(&query, &SearchParams::new(K)).unwrap().into_vec();
+                    let found = graph
+                        .search(&query, &SearchParams::new(K).ef(EF), &store.snapshot())
+                        .unwrap()
+                        .into_vec();
                     assert_eq!(found.len(), K);
                     hits += found.iter().filter(|hit| hit.distance <= exact[K - 1].distance).count();
                 }

@@ -10,7 +10,7 @@ use arrow_ipc::writer::FileWriter;
 use lance_index::vector::hnsw::HNSW;
 use lance_index::vector::v3::subindex::IvfSubIndex;
 use pennon::lance::{FLAT_COLUMN, HNSW_METADATA_KEY};
-use pennon::{BuildParams, DistanceType, HnswIndex, SearchParams};
+use pennon::{BuildParams, DistanceType, Index, SearchParams};
 
 use crate::data::{lance_ids, lance_storage};
 
@@ -36,11 +36,11 @@ fn rows(vectors: &RecordBatch) -> Vec<Vec<f32>> {
 }
 
 /// The share of the true ten nearest that a search finds, over queries between the rows.
-fn recall(index: &HnswIndex, rows: &[Vec<f32>], search: impl Fn(&[f32]) -> Vec<u32>) -> f64 {
+fn recall(index: &Index, rows: &[Vec<f32>], search: impl Fn(&[f32]) -> Vec<u32>) -> f64 {
     let (mut hits, mut wanted) = (0, 0);
     for pair in rows.windows(2).step_by(5) {
         let query: Vec<f32> = pair[0].iter().zip(&pair[1]).map(|(a, b)| (a + b) / 2.0).collect();
-        let truth = index.search_exact(&query, SearchParams::top(10)).unwrap();
+        let truth = index.search_exact(&query, &SearchParams::new(10)).unwrap().into_vec();
         let found = search(&query);
         hits += truth.iter().filter(|row| found.contains(&row.id)).count();
         wanted += truth.len();
@@ -54,14 +54,20 @@ fn graphs_of_lance_are_read_searched_appended_to_and_written_back() {
         let graph = read(fixture(&format!("lance-{version}/graph.arrow")));
         let vectors = read(fixture(&format!("lance-{version}/vectors.arrow")));
         assert_eq!(vectors.num_rows(), ROWS);
-        let index = HnswIndex::from_lance_batches(&graph, &vectors).unwrap();
-        let health = index.health();
+        let index = import(&graph, &vectors).unwrap();
+        let health = index.health().unwrap();
         assert_eq!((health.nodes, health.unreachable()), (ROWS, 0), "{version}: {health}");
         assert_eq!((index.params().m, index.params().ef_construction), (8, 60));
 
         let all = rows(&vectors);
         let ours = |query: &[f32]| {
-            index.search(query, SearchParams::new(10, 64)).unwrap().iter().map(|r| r.id).collect()
+            index
+                .search(query, &SearchParams::new(10).ef(64))
+                .unwrap()
+                .into_vec()
+                .iter()
+                .map(|r| r.id)
+                .collect()
         };
         let before = recall(&index, &all, ours);
         println!("lance {version}: recall {before:.4} as it came");
@@ -74,9 +80,9 @@ fn graphs_of_lance_are_read_searched_appended_to_and_written_back() {
         let values = std::sync::Arc::new(arrow_array::Float32Array::from(aside));
         let aside = FixedSizeListArray::try_new(item, DIM as i32, values, None).unwrap();
         index.append(&aside, 10_000).unwrap();
-        assert_eq!((index.len(), index.health().unreachable()), (2 * ROWS, 0), "{version}");
+        assert_eq!((index.len(), index.health().unwrap().unreachable()), (2 * ROWS, 0), "{version}");
 
-        let (graph, vectors) = index.to_lance_batches().unwrap();
+        let (graph, vectors) = index.to_lance_batches().map(pair).unwrap();
         let hnsw = HNSW::load(graph).unwrap();
         let storage = lance_storage(vectors, DIM, DistanceType::L2);
         let lances = recall(&index, &all, |query| lance_ids(&hnsw, &storage, query));
@@ -90,9 +96,9 @@ fn graphs_of_lance_are_read_searched_appended_to_and_written_back() {
 fn our_own_batch_stays_as_it_is() {
     let vectors = read(fixture("lance-14.0.2/vectors.arrow"));
     let params = BuildParams::default().num_edges(8).ef_construction(60);
-    let index = HnswIndex::try_new(DIM, DistanceType::L2, params).unwrap();
+    let index = Index::hnsw(DIM, DistanceType::L2, params).unwrap();
     index.append(vectors[FLAT_COLUMN].as_fixed_size_list(), 0).unwrap();
-    let graph = index.graph().to_lance_hnsw_batch(None).unwrap();
+    let graph = index.reader().graph().unwrap().to_lance_hnsw_batch().unwrap();
     let path = fixture("golden/graph.arrow");
     if std::env::var_os("PENNON_WRITE_GOLDEN").is_some() {
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -121,9 +127,9 @@ fn our_own_batch_stays_as_it_is() {
 
     // Distances are sums in the order of the instruction set; where two are close, graphs differ by a few edges.
     assert_eq!(graph.schema(), golden.schema());
-    let ours = HnswIndex::from_lance_batches(&golden, &vectors).unwrap();
+    let ours = import(&golden, &vectors).unwrap();
     let same = recall(&ours, &rows(&vectors), |query| {
-        ours.search(query, SearchParams::new(10, 64)).unwrap().iter().map(|r| r.id).collect()
+        ours.search(query, &SearchParams::new(10).ef(64)).unwrap().into_vec().iter().map(|r| r.id).collect()
     });
     assert!(same >= 0.95, "{same}");
     #[cfg(target_arch = "x86_64")]

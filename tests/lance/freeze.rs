@@ -3,7 +3,7 @@
 use lance_index::vector::hnsw::HNSW;
 use lance_index::vector::storage::VectorStore;
 use lance_index::vector::v3::subindex::IvfSubIndex;
-use pennon::{BuildParams, DistanceType, HnswIndex, Reorder};
+use pennon::{BuildParams, DistanceType, Index, Reorder};
 
 use crate::data::{METRICS, Vectors, lance_search, lance_storage};
 use crate::laws::assert_lawful;
@@ -14,14 +14,14 @@ fn params() -> BuildParams {
     BuildParams::default().num_edges(16).ef_construction(100)
 }
 
-fn index(vectors: &Vectors, metric: DistanceType, params: BuildParams) -> HnswIndex {
-    let index = HnswIndex::try_new(DIM, metric, params).unwrap();
+fn index(vectors: &Vectors, metric: DistanceType, params: BuildParams) -> Index {
+    let index = Index::hnsw(DIM, metric, params).unwrap();
     index.append(&vectors.array(), 70_000).unwrap();
     index
 }
 
 /// What Lance finds for each query: row ids and distances, as bits, rows at the same distance by row id.
-fn lances_answers(index: &HnswIndex, queries: &Vectors, reorder: Option<Reorder>) -> Vec<Vec<(u32, u64)>> {
+fn lances_answers(index: &Index, queries: &Vectors, reorder: Option<Reorder>) -> Vec<Vec<(u32, u64)>> {
     let batches = match reorder {
         None => index.to_lance_batches(),
         Some(order) => index.to_lance_batches_reordered(order),
@@ -76,7 +76,7 @@ fn lance_loads_lists_of_any_cap() {
     for m0 in [8, 12, 40] {
         let params = BuildParams::default().num_edges(8).m0(m0).ef_construction(64).keep_pruned(true);
         let index = index(&vectors, DistanceType::L2, params);
-        let (graph, _) = index.to_lance_batches().unwrap();
+        let (graph, _) = index.to_lance_batches().map(pair).unwrap();
         let hnsw = HNSW::load(graph).unwrap();
         assert_eq!((hnsw.len(), hnsw.metadata().params.m), (2_000, 8));
         let answers = lances_answers(&index, &vectors.slice(0..200), None);

@@ -14,7 +14,7 @@ use lance_index::vector::hnsw::remap::remap_graph_repair;
 use lance_index::vector::storage::VectorStore;
 use lance_index::vector::v3::subindex::IvfSubIndex;
 use pennon::lance::ROW_ID_COLUMN;
-use pennon::{BuildParams, DistanceType, HnswGraph, HnswIndex, SearchParams};
+use pennon::{BuildParams, DistanceType, HnswGraph, Index, SearchParams};
 
 use crate::data::{
     Built, EF, K, METRICS, Vectors, close, lance_ids, lance_query, lance_search, lance_storage,
@@ -89,7 +89,7 @@ fn row_ids_of_a_query(hnsw: &HNSW, storage: &FlatFloatStorage, query: &[f32]) ->
     let query: ArrayRef = Arc::new(Float32Array::from(query.to_vec()));
     let filter = Arc::new(NoFilter);
     let metrics = NoOpMetricsCollector;
-    let found = hnsw.search(query, K, lance_query(EF), storage, filter, &metrics).unwrap();
+    let found = hnsw.search(query, K, lance_query(EF), storage, filter, &metrics).unwrap().into_vec();
     found[ROW_ID_COLUMN].as_primitive::<UInt64Type>().values().to_vec()
 }
 
@@ -148,12 +148,12 @@ fn the_batches_of_an_index_go_to_lance_and_come_back() {
     let vectors = Vectors::clustered(1_000, 16, 25);
     let queries = Vectors::clustered(200, 16, 26);
     for metric in METRICS {
-        let index = HnswIndex::try_new(16, metric, params()).unwrap();
+        let index = Index::hnsw(16, metric, params()).unwrap();
         index.append(&vectors.array(), 500).unwrap();
-        let (graph, flat) = index.to_lance_batches().unwrap();
+        let (graph, flat) = index.to_lance_batches().map(pair).unwrap();
         let storage = lance_storage(flat.clone(), 16, metric);
         let hnsw = HNSW::load(graph.clone()).unwrap();
-        let back = HnswIndex::from_lance_batches(&graph, &flat).unwrap();
+        let back = import(&graph, &flat).unwrap();
         assert_eq!(back.distance_type(), metric);
         assert_eq!(back.params(), index.params());
 
@@ -161,9 +161,9 @@ fn the_batches_of_an_index_go_to_lance_and_come_back() {
         println!("{metric} batches of an index: Lance {lances:.4}");
         assert!(lances >= 0.90, "{metric}: {lances}");
         for query in queries.rows() {
-            let search = SearchParams::new(K, EF);
-            let hits = back.search(query, search.clone()).unwrap();
-            assert_eq!(hits, index.search(query, search).unwrap());
+            let search = SearchParams::new(K).ef(EF);
+            let hits = back.search(query, &search).unwrap().into_vec();
+            assert_eq!(hits, index.search(query, &search).unwrap().into_vec());
             assert!(hits.iter().all(|hit| hit.row_id == u64::from(hit.id) + 500));
         }
     }

@@ -1,15 +1,19 @@
 //! The protocols between writers and readers, on loom: the library's own files, with loom's atomics below them.
 //!
 //! `publication` is about the graph's watermarks, `lists` about a neighbor list that changes while it is read,
-//! `updates` about versions. Each also runs its protocol with a fault, and fails if no execution shows it.
+//! `updates` about versions, `compaction` about a generation that takes the place of another. Each also runs its protocol with a fault, and fails if no execution shows it.
 #![allow(clippy::unwrap_used)]
 
+mod compaction;
 mod lists;
 mod publication;
 mod updates;
 mod util;
 
 #[allow(dead_code, reason = "the models call only what readers and writers share")]
+#[path = "../../src/index/handover.rs"]
+mod handover;
+#[allow(dead_code, reason = "as above")]
 #[path = "../../src/graph/memory/slots.rs"]
 mod slots;
 #[allow(dead_code, reason = "as above")]
@@ -18,6 +22,11 @@ mod version;
 #[allow(dead_code, reason = "as above")]
 #[path = "../../src/graph/memory/watermarks.rs"]
 mod watermarks;
+
+/// Where the library's files look for it.
+mod search {
+    pub(crate) use crate::version::IndexVersion;
+}
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -22,13 +22,13 @@ fn two_rows() -> Index {
     let index = Index {
         keys: std::array::from_fn(|row| AtomicU32::new(row as u32)),
         graph: Watermarks::new(),
-        versions: Versions::new(),
+        versions: Versions::starting_with(1, 0, &[]),
         rows: Mutex::new(()),
     };
     index.graph.publish_visible(2);
     // Makes the cells: 0 is not the number of a delete.
     index.versions.bury(0, 0);
-    index.versions.publish(IndexVersion::new(2, 0));
+    index.versions.publish(IndexVersion::new(1, 2, 0));
     index
 }
 
@@ -42,7 +42,7 @@ fn in_one_word(versions: &Versions, row: u32, _: IndexVersion, after: IndexVersi
 
 fn in_two_stores(versions: &Versions, row: u32, before: IndexVersion, after: IndexVersion) {
     versions.bury(row, after.deletes());
-    versions.publish(IndexVersion::new(after.vectors() as u32, before.deletes()));
+    versions.publish(IndexVersion::new(1, after.vectors() as u32, before.deletes()));
     versions.publish(after);
 }
 
@@ -55,7 +55,7 @@ fn cell_after_word(versions: &Versions, row: u32, _: IndexVersion, after: IndexV
 fn publish(index: &Index, row: u32, added: u32, change: Change) {
     let _one_at_a_time = index.rows.lock().unwrap();
     let before = index.versions.current();
-    let after = IndexVersion::new(before.vectors() as u32 + added, before.deletes() + 1);
+    let after = IndexVersion::new(1, before.vectors() as u32 + added, before.deletes() + 1);
     change(&index.versions, row, before, after);
 }
 
@@ -106,10 +106,10 @@ fn explore(run: Run, change: Change, read: Reader) -> BTreeSet<Seen> {
 fn an_update_shows_at_one_instant() {
     let seen = explore(Run::AS_WRITTEN, in_one_word, search);
     let expected = [
-        (IndexVersion::new(2, 0), vec![0, 1]),
-        (IndexVersion::new(2, 1), vec![0]),
-        (IndexVersion::new(3, 1), vec![0, 1]),
-        (IndexVersion::new(3, 2), vec![0]),
+        (IndexVersion::new(1, 2, 0), vec![0, 1]),
+        (IndexVersion::new(1, 2, 1), vec![0]),
+        (IndexVersion::new(1, 3, 1), vec![0, 1]),
+        (IndexVersion::new(1, 3, 2), vec![0]),
     ];
     assert_eq!(seen, BTreeSet::from(expected));
 }

@@ -3,7 +3,15 @@
 /// The atomics, on loom.
 pub(crate) mod atomics {
     use std::cell::Cell;
+    use std::ops::Deref;
     pub(crate) use std::sync::atomic::Ordering;
+    use std::sync::{Arc, OnceLock};
+
+    pub(crate) use loom::sync::{Mutex, MutexGuard};
+
+    pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+        mutex.lock().unwrap()
+    }
 
     /// So that a row of four slots has two lines: every atomic costs time in every execution.
     pub(crate) const LANES: usize = 2;
@@ -41,6 +49,32 @@ pub(crate) mod atomics {
 
     atomic!(AtomicU32, u32);
     atomic!(AtomicU64, u64);
+
+    /// A shared pointer that is exchanged: the number of a slot, which a thread may see late as any other word.
+    pub(crate) struct Pointer<T> {
+        slots: [OnceLock<Arc<T>>; 2],
+        at: AtomicU32,
+    }
+
+    impl<T> Pointer<T> {
+        pub fn new(first: Arc<T>) -> Self {
+            Self { slots: [OnceLock::from(first), OnceLock::new()], at: AtomicU32::new(0) }
+        }
+
+        pub fn peek(&self) -> impl Deref<Target = Arc<T>> {
+            Box::new(self.load())
+        }
+
+        pub fn load(&self) -> Arc<T> {
+            Arc::clone(self.slots[self.at.load(Ordering::Acquire) as usize].get().unwrap())
+        }
+
+        /// Once in a model.
+        pub fn store(&self, next: Arc<T>) {
+            assert!(self.slots[1].set(next).is_ok());
+            self.at.store(1, Ordering::Release);
+        }
+    }
 }
 
 /// Chunked arrays with one chunk of [`LEN`](chunked::LEN) elements. Loom does not know `OnceLock`: a model

@@ -25,7 +25,7 @@ impl Drop for Ended<'_> {
 
 /// Rows that edges of level 0 lead to from the entry point, read off the batch that Lance would read.
 fn reachable(index: &PennonMemIndex) -> usize {
-    let (graph, _) = index.index().unwrap().to_lance_batches().unwrap();
+    let (graph, _) = index.index().unwrap().to_lance_batches().map(pair).unwrap();
     let json = &graph.schema_ref().metadata()[HNSW_METADATA_KEY];
     let metadata: LanceHnswMetadata = serde_json::from_str(json).unwrap();
     let neighbors = graph[NEIGHBORS_COLUMN].as_list::<i32>();

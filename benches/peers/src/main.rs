@@ -5,7 +5,7 @@ use std::io::BufRead;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use pennon::{BuildParams, DistanceType, HnswIndex, SearchParams};
+use pennon::{BuildParams, DistanceType, Index, SearchParams};
 use pennon_peer::{Result, read_floats, read_words, vectors};
 use serde_json::json;
 
@@ -24,7 +24,7 @@ fn main() -> Result<()> {
 
     rayon::ThreadPoolBuilder::new().num_threads(threads.parse()?).build_global()?;
     let params = BuildParams::default().num_edges(m.parse()?).ef_construction(ef_construction.parse()?);
-    let index = HnswIndex::try_new(dim, metric, params)?;
+    let index = Index::hnsw(dim, metric, params)?;
     let array = vectors(dim, base)?;
     let start = Instant::now();
     index.append(&array, 0)?;
@@ -41,7 +41,7 @@ fn main() -> Result<()> {
         let (mut found, mut rows) = (0, Vec::with_capacity(truth.len() / truth_k));
         let start = Instant::now();
         for query in queries.chunks_exact(dim) {
-            rows.push(index.search(query, SearchParams::new(K, ef))?);
+            rows.push(index.search(query, &SearchParams::new(K).ef(ef))?.into_vec());
         }
         let seconds = start.elapsed().as_secs_f64();
         for (rows, truth) in rows.iter().zip(truth.chunks_exact(truth_k)) {

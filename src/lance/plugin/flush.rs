@@ -3,8 +3,9 @@
 use ::lance::dataset::mem_wal::index::{FlushOutcome, GenerationWrite};
 use lance_core::Result as LanceResult;
 
-use crate::error::Result;
-use crate::index::HnswIndex;
+use crate::error::{Error, Result};
+use crate::index::Reader;
+use crate::lance::HNSW_METADATA_KEY;
 use crate::lance::columns::lists;
 use crate::lance::index_files::{IndexFiles, Partition, details};
 use crate::lance::plugin::PennonMemIndex;
@@ -20,11 +21,10 @@ impl PennonMemIndex {
         &self,
         generation: &GenerationWrite<'_>,
     ) -> LanceResult<FlushOutcome> {
-        let Some(index) = self.index().filter(|index| !index.is_empty()).cloned() else {
-            return Ok(FlushOutcome::Skip);
-        };
+        let reader = self.index().map(|index| index.reader()).filter(|reader| !reader.is_empty());
+        let Some(reader) = reader else { return Ok(FlushOutcome::Skip) };
         // The export reads the whole graph: not on a thread that other tasks wait for.
-        let partition = tokio::task::spawn_blocking(move || partition_of(&index)).await??;
+        let partition = tokio::task::spawn_blocking(move || partition_of(&reader)).await??;
 
         let (uuid, dir) = generation.new_index_dir();
         let files = IndexFiles {
@@ -44,12 +44,15 @@ impl PennonMemIndex {
 }
 
 /// All rows as one partition.
-fn partition_of(index: &HnswIndex) -> Result<Partition> {
-    // A MemTable deletes no rows, but whoever has the index can.
-    if index.tombstones() > 0 {
-        return partition_of(&index.compact()?);
+fn partition_of(reader: &Reader) -> Result<Partition> {
+    // A MemTable deletes no rows, but others who have the index can.
+    if reader.tombstones() > 0 {
+        return partition_of(&reader.compacted()?.reader());
     }
-    let vectors = index.snapshot();
-    let graph = index.graph().to_lance_hnsw_batch(Some(vectors.len()))?;
-    Ok(Partition { graph, vectors })
+    let vectors = reader.snapshot();
+    let Some(graph) = reader.graph() else {
+        let problem = "the index has no graph".to_string();
+        return Err(Error::InvalidBatch { kind: HNSW_METADATA_KEY, problem });
+    };
+    Ok(Partition { graph: graph.to_lance_hnsw_batch()?, vectors })
 }

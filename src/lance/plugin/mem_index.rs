@@ -16,7 +16,7 @@ use lance_core::Result as LanceResult;
 
 use crate::distance::DistanceType;
 use crate::error::{Error, Result};
-use crate::index::HnswIndex;
+use crate::index::Index;
 use crate::lance::columns::lists;
 use crate::lance::plugin::params::{PennonMemIndexParams, Resolved};
 use crate::search::SearchParams;
@@ -26,7 +26,7 @@ use crate::vectors::{ElementType, widened};
 /// this finds no less than they do (`cargo bench --bench memwal`).
 const DEFAULT_EF: usize = 80;
 
-/// An [`HnswIndex`] over one vector column of a MemTable. Row ids are the positions of the rows in it.
+/// An [`Index`] over one vector column of a MemTable. Row ids are the positions of the rows in it.
 ///
 /// [`PennonMemIndexPlugin`](crate::lance::plugin::PennonMemIndexPlugin) makes one for each MemTable. A row without a usable vector
 /// (a tombstone's is null) gets no node; it never makes a put fail.
@@ -46,7 +46,7 @@ pub struct PennonMemIndex {
     pub(super) distance_type: DistanceType,
     pub(super) settings: Resolved,
     /// Made by the first insert: a writer creates indexes only to ask for their size.
-    index: OnceLock<Arc<HnswIndex>>,
+    index: OnceLock<Arc<Index>>,
     /// Bytes of the index with a row in it, if somebody has asked while there was none.
     first_row_bytes: OnceLock<usize>,
 }
@@ -67,10 +67,10 @@ impl PennonMemIndex {
         Self::try_with_elements(ElementType::Float32, column, field_id, dim, distance_type, params)
     }
 
-    /// The same for vectors of other elements. Those under Hamming are never quantized.
+    /// An index without rows, for vectors of other elements. Those under Hamming are never quantized.
     ///
     /// # Errors
-    /// As [`HnswIndex::try_with_elements`], and
+    /// As [`IndexBuilder::build`](crate::IndexBuilder::build), and
     /// - [`Error::NotInLance`] if Lance has no such metric, or no quantizer for it that is asked for,
     /// - [`Error::InvalidColumn`] if Lance has no index of such vectors in that metric, or if vectors in cosine are to
     ///   be flushed as they are.
@@ -82,7 +82,7 @@ impl PennonMemIndex {
         distance_type: DistanceType,
         params: PennonMemIndexParams,
     ) -> Result<Self> {
-        HnswIndex::try_with_elements(element_type, dim, distance_type, params.build.clone())?;
+        Index::builder(dim, distance_type).element_type(element_type).params(params.build.clone()).build()?;
         let settings = Resolved::try_new(column, distance_type.try_into()?, params, false)?;
         Self::of(element_type, column, field_id, dim, settings)
     }
@@ -110,11 +110,11 @@ impl PennonMemIndex {
     }
 
     /// The index itself, from the first insert on.
-    pub fn index(&self) -> Option<&Arc<HnswIndex>> {
+    pub fn index(&self) -> Option<&Arc<Index>> {
         self.index.get()
     }
 
-    fn index_or_new(&self) -> Result<&Arc<HnswIndex>> {
+    fn index_or_new(&self) -> Result<&Arc<Index>> {
         if let Some(index) = self.index.get() {
             return Ok(index);
         }
@@ -122,9 +122,10 @@ impl PennonMemIndex {
         Ok(self.index.get_or_init(|| Arc::new(index)))
     }
 
-    fn new_index(&self) -> Result<HnswIndex> {
+    fn new_index(&self) -> Result<Index> {
         let Self { element_type, dim, distance_type, .. } = *self;
-        HnswIndex::try_with_elements(element_type, dim, distance_type, self.settings.build.clone())
+        let build = self.settings.build.clone();
+        Index::builder(dim, distance_type).element_type(element_type).params(build).build()
     }
 
     /// What the first row makes the index hold, found out with an index that is not kept.
@@ -217,7 +218,7 @@ impl MemIndex for PennonMemIndex {
         let rows = index.len();
         let k = query.k.min(rows);
         let ef = query.ef.or(self.settings.ef).unwrap_or(DEFAULT_EF).max(k).min(rows);
-        let hits = index.search(&vector, SearchParams::new(k, ef).max_row_id(ctx.max_visible))?;
+        let hits = index.search(&vector, &SearchParams::new(k).ef(ef).max_row_id(ctx.max_visible))?;
         // As Lance's exact search does: a distance that overflows ranks nowhere.
         let hits = hits.iter().filter(|hit| hit.distance.is_finite());
         let matches = hits.map(|hit| RankedMatch::new(hit.row_id, hit.distance)).collect();

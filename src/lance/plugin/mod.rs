@@ -23,7 +23,7 @@ use params::Resolved;
 use crate::lance::columns::INDEXED;
 use crate::vectors::ElementType;
 
-/// Indexes the vectors of MemTables with [`HnswIndex`](crate::HnswIndex), in the place of Lance's own HNSW.
+/// Indexes the vectors of MemTables with an [`Index`](crate::Index), in the place of Lance's own HNSW.
 ///
 /// One registry with the plugin in it goes to `initialize_mem_wal()` and to every writer; nothing about it is stored
 /// in the table.

@@ -11,29 +11,29 @@ use arrow_buffer::NullBuffer;
 use arrow_schema::{DataType, Field};
 use pennon::lance::{DISTANCE_TYPE_KEY, FLAT_COLUMN, ROW_ID_COLUMN};
 use pennon::{
-    DistanceType, ElementType, Error, HnswGraph, HnswIndex, Result, RowIds, SearchParams, SkippedRows,
+    Appended, DistanceType, ElementType, Error, HnswGraph, Index, Result, RowIds, SearchParams, SkippedRows,
 };
 
 use super::{COSINE, L2, QUERY, defaults, doubles, five, rows, ten, with_metadata};
-use crate::data::{Plain, Rows, list, uniform};
+use crate::data::{Plain, Rows, graph_of, import, list, pair, uniform};
 
 /// Appends to ten rows and checks that an error changed nothing.
-fn append(vectors: &FixedSizeListArray, row_ids: impl Into<RowIds>) -> Result<Range<u32>> {
+fn append(vectors: &FixedSizeListArray, row_ids: impl Into<RowIds>) -> Result<Appended> {
     let index = ten();
     let outcome = index.append(vectors, row_ids);
-    let state = (index.len(), index.version().vectors(), index.skipped(), index.graph().len());
+    let state = (index.len(), index.version().vectors(), index.skipped(), graph_of(&index).len());
     assert!(outcome.is_ok() || state == (10, 10, SkippedRows::default(), 10), "{state:?}");
     outcome
 }
 
 /// Appends a row between two good ones, which keep their row ids, and says why it was skipped.
 fn skipped(distance_type: DistanceType, row: [Option<f32>; 2], valid: bool) -> SkippedRows {
-    let index = HnswIndex::try_new(2, distance_type, defaults()).unwrap();
+    let index = Index::hnsw(2, distance_type, defaults()).unwrap();
     let values = Float32Array::from(vec![Some(1.0), Some(2.0), row[0], row[1], Some(2.0), Some(1.0)]);
     let rows = list(values, 2, "item", true, Some(NullBuffer::from(vec![true, valid, true])));
     assert_eq!(index.append(&rows, 100).unwrap(), 0..2);
     assert_eq!([100, 101, 102].map(|row_id| index.contains(row_id)), [true, false, true]);
-    assert_eq!((index.len(), index.search(&QUERY, five()).unwrap().len()), (2, 2));
+    assert_eq!((index.len(), index.search(&QUERY, &five()).unwrap().into_vec().len()), (2, 2));
     index.skipped()
 }
 
@@ -50,7 +50,7 @@ fn a_double_beyond_f32() {
     let item = Arc::new(Field::new("item", DataType::Float64, true));
     let values = Float64Array::from(vec![1.0, 2.0, 1.0, 1e39, 1.0, 1e38]);
     let rows = FixedSizeListArray::new(item, 2, Arc::new(values), None);
-    let index = HnswIndex::try_with_elements(ElementType::Float64, 2, L2, defaults()).unwrap();
+    let index = Index::builder(2, L2).element_type(ElementType::Float64).params(defaults()).build().unwrap();
     assert_eq!(index.append(&rows, 100).unwrap(), 0..2);
     assert_eq!(index.skipped(), SkippedRows { non_finite: 1, ..SkippedRows::default() });
     assert_eq!([100, 101, 102].map(|row_id| index.contains(row_id)), [true, false, true]);
@@ -91,17 +91,13 @@ fn vectors_of_another_dimension() {
 
 #[test]
 fn ragged_lists() {
-    let (graph, vectors) = ten().to_lance_batches().unwrap();
+    let (graph, vectors) = ten().to_lance_batches().map(pair).unwrap();
     let ragged = (0..10).map(|row| Some(vec![Some(0.5); 1 + row % 2]));
     let ragged: ArrayRef = Arc::new(ListArray::from_iter_primitive::<Float32Type, _, _>(ragged));
     let columns = [(ROW_ID_COLUMN, vectors[ROW_ID_COLUMN].clone()), (FLAT_COLUMN, ragged)];
     let vectors = with_metadata(&RecordBatch::try_from_iter(columns).unwrap(), DISTANCE_TYPE_KEY, Some("l2"));
     let error = r#"not a valid flat batch: no column "flat" of FixedSizeList"#;
-    refused!(
-        HnswIndex::from_lance_batches(&graph, &vectors),
-        Error::InvalidBatch { kind: "flat", .. },
-        error
-    );
+    refused!(import(&graph, &vectors), Error::InvalidBatch { kind: "flat", .. }, error);
 }
 
 #[test]
@@ -155,7 +151,7 @@ fn a_row_id_twice_in_a_batch() {
     let ids = index.upsert(&rows(3).array(), &twice).unwrap();
     assert_eq!((index.len(), index.contains(100)), (12, true));
     // Row 2 is at its own place as well, under row id 2.
-    let found = index.search(rows(3).row(2), SearchParams::top(2)).unwrap();
+    let found = index.search(rows(3).row(2), &SearchParams::new(2)).unwrap().into_vec();
     assert_eq!(found.iter().map(|r| (r.row_id, r.distance)).collect::<Vec<_>>(), [(2, 0.0), (100, 0.0)]);
     assert_eq!(found[1].id, ids.end - 1);
 }

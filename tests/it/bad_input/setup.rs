@@ -6,34 +6,34 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use arrow_schema::{DataType, Field};
 use pennon::lance::{DISTANCE_TYPE_KEY, HNSW_METADATA_KEY};
-use pennon::{DistanceType, ElementType, Error, HnswGraph, HnswIndex, RowMask, SearchParams, VectorSource};
+use pennon::{DistanceType, ElementType, Error, HnswGraph, Index, RowMask, SearchParams, VectorSource};
 
 use super::{L2, QUERY, defaults, five, rows, ten, with_metadata};
-use crate::data::{Plain, build, ids, uniform};
+use crate::data::{Plain, build, graph_of, ids, import, pair, uniform};
 
 #[test]
 fn m_below_4() {
-    let outcome = HnswIndex::try_new(2, L2, defaults().num_edges(3));
+    let outcome = Index::hnsw(2, L2, defaults().num_edges(3));
     refused!(outcome, Error::InvalidParams { parameter: "m", value: 3, .. }, "m must be at least 4, got 3");
 }
 
 #[test]
 fn m_above_4096() {
-    let outcome = HnswIndex::try_new(2, L2, defaults().num_edges(4_097).ef_construction(5_000));
+    let outcome = Index::hnsw(2, L2, defaults().num_edges(4_097).ef_construction(5_000));
     let error = "m must be at most 4096, got 4097";
     refused!(outcome, Error::InvalidParams { parameter: "m", value: 4_097, .. }, error);
 }
 
 #[test]
 fn ef_construction_below_m() {
-    let outcome = HnswIndex::try_new(2, L2, defaults().ef_construction(15));
+    let outcome = Index::hnsw(2, L2, defaults().ef_construction(15));
     let error = "ef_construction must be at least m = 16, got 15";
     refused!(outcome, Error::InvalidParams { parameter: "ef_construction", value: 15, .. }, error);
 }
 
 #[test]
 fn max_level_of_0() {
-    let outcome = HnswIndex::try_new(2, L2, defaults().max_level(0));
+    let outcome = Index::hnsw(2, L2, defaults().max_level(0));
     let error = "max_level must be at least 1, got 0";
     refused!(outcome, Error::InvalidParams { parameter: "max_level", value: 0, .. }, error);
 }
@@ -41,7 +41,7 @@ fn max_level_of_0() {
 #[test]
 fn a_dimension_of_0() {
     let error = "dim must be from 1 to 2147483647, got 0";
-    let outcome = HnswIndex::try_new(0, L2, defaults());
+    let outcome = Index::hnsw(0, L2, defaults());
     refused!(outcome, Error::InvalidParams { parameter: "dim", value: 0, .. }, error);
 }
 
@@ -54,10 +54,11 @@ fn an_unknown_metric() {
 #[test]
 fn hamming_for_other_elements() {
     let error = "distance type hamming needs UInt8 elements, got Int8";
-    let outcome = HnswIndex::try_with_elements(ElementType::Int8, 2, DistanceType::Hamming, defaults());
+    let outcome =
+        Index::builder(2, DistanceType::Hamming).element_type(ElementType::Int8).params(defaults()).build();
     refused!(outcome, Error::UnsupportedElement { requirement: "UInt8", .. }, error);
     let error = "distance type hamming needs UInt8 elements, got Float32";
-    let outcome = HnswIndex::try_new(2, DistanceType::Hamming, defaults());
+    let outcome = Index::hnsw(2, DistanceType::Hamming, defaults());
     refused!(outcome, Error::UnsupportedElement { .. }, error);
 }
 
@@ -78,26 +79,29 @@ fn an_export_under_l1() {
     let index = build(&rows(10), DistanceType::L1, &defaults(), 10);
     let error = "Lance has no distance type l1";
     refused!(index.to_lance_batches(), Error::NotInLance { what: "distance type", .. }, error);
-    assert_eq!(index.search(&QUERY, five()).unwrap().len(), 5);
+    assert_eq!(index.search(&QUERY, &five()).unwrap().into_vec().len(), 5);
 }
 
 #[test]
 fn ids_that_do_not_follow() {
-    let outcome = ten().graph().insert_batch(12..13, &Plain::new(&rows(20), L2));
+    let outcome = graph_of(&ten()).insert_batch(12..13, &Plain::new(&rows(20), L2));
     let error = "ids to insert must start at 10 and not end before they start, got 12..13";
     refused!(outcome, Error::NonContiguousIds { expected: 10, start: 12, end: 13 }, error);
 }
 
 #[test]
 fn a_source_shorter_than_the_ids() {
-    let outcome = ten().graph().insert(10, &Plain::new(&rows(10), L2));
+    let outcome = graph_of(&ten()).insert(10, &Plain::new(&rows(10), L2));
     let error = "the vector source holds 10 vectors, 11 are needed";
     refused!(outcome, Error::SourceTooShort { len: 10, needed: 11 }, error);
 }
 
 #[test]
 fn a_source_shorter_than_the_graph() {
-    let found = ten().graph().search(&QUERY, SearchParams::top(10), &Plain::new(&rows(6), L2)).unwrap();
+    let found = graph_of(&ten())
+        .search(&QUERY, &SearchParams::new(10), &Plain::new(&rows(6), L2))
+        .unwrap()
+        .into_vec();
     let mut found = ids(&found);
     found.sort_unstable();
     assert_eq!(found, [0, 1, 2, 3, 4, 5]);
@@ -107,13 +111,13 @@ fn a_source_shorter_than_the_graph() {
 fn a_source_of_another_metric() {
     let dot = Plain::new(&rows(20), DistanceType::Dot);
     let error = "the graph was built with distance type l2, the vector source has dot";
-    refused!(ten().graph().insert(10, &dot), Error::SourceMismatch { what: "distance type", .. }, error);
-    refused!(ten().graph().search(&QUERY, five(), &dot), Error::SourceMismatch { .. }, error);
+    refused!(graph_of(&ten()).insert(10, &dot), Error::SourceMismatch { what: "distance type", .. }, error);
+    refused!(graph_of(&ten()).search(&QUERY, &five(), &dot), Error::SourceMismatch { .. }, error);
 }
 
 #[test]
 fn a_source_of_another_dimension() {
-    let outcome = ten().graph().insert(10, &Plain::new(&uniform(20, 3, 74), L2));
+    let outcome = graph_of(&ten()).insert(10, &Plain::new(&uniform(20, 3, 74), L2));
     let error = "the graph was built with dimension 2, the vector source has 3";
     refused!(outcome, Error::SourceMismatch { what: "dimension", .. }, error);
 }
@@ -142,12 +146,12 @@ fn a_source_that_panics() {
     let source = Panics(Plain::new(&rows(20), L2), AtomicBool::new(false));
     let graph = HnswGraph::try_new(defaults()).unwrap();
     graph.insert_batch(0..10, &source).unwrap();
-    let before = graph.search(&QUERY, five(), &source).unwrap();
+    let before = graph.search(&QUERY, &five(), &source).unwrap().into_vec();
     source.1.store(true, Ordering::Relaxed);
     assert!(catch_unwind(AssertUnwindSafe(|| graph.insert_batch(10..20, &source))).is_err());
-    assert!(catch_unwind(AssertUnwindSafe(|| graph.search(&QUERY, five(), &source))).is_err());
+    assert!(catch_unwind(AssertUnwindSafe(|| graph.search(&QUERY, &five(), &source))).is_err());
     source.1.store(false, Ordering::Relaxed);
-    assert_eq!((graph.len(), graph.search(&QUERY, five(), &source).unwrap()), (10, before));
+    assert_eq!((graph.len(), graph.search(&QUERY, &five(), &source).unwrap().into_vec()), (10, before));
     graph.insert_batch(10..20, &source).unwrap();
     assert_eq!(graph.len(), 20);
 }
@@ -156,37 +160,37 @@ fn a_source_that_panics() {
 fn a_mask_that_panics() {
     let index = ten();
     let params = || {
-        SearchParams::top(10).mask(RowMask::predicate(|row_id| {
+        SearchParams::new(10).mask(RowMask::predicate(|row_id| {
             assert!(row_id != 3, "as this test wants");
             true
         }))
     };
     let queries = rows(3).array();
-    assert!(catch_unwind(AssertUnwindSafe(|| index.search(&QUERY, params()))).is_err());
-    assert!(catch_unwind(AssertUnwindSafe(|| index.search_exact(&QUERY, params()))).is_err());
-    assert!(catch_unwind(AssertUnwindSafe(|| index.search_batch(&queries, params()))).is_err());
-    let page = || index.cursor(&QUERY, params()).unwrap().next_k(10);
+    assert!(catch_unwind(AssertUnwindSafe(|| index.search(&QUERY, &params()))).is_err());
+    assert!(catch_unwind(AssertUnwindSafe(|| index.search_exact(&QUERY, &params()))).is_err());
+    assert!(catch_unwind(AssertUnwindSafe(|| index.search_batch(&queries, &params()))).is_err());
+    let page = || index.cursor(&QUERY, &params()).unwrap().next_k(10);
     assert!(catch_unwind(AssertUnwindSafe(page)).is_err());
     assert_eq!(index.append(&queries, 10).unwrap(), 10..13);
     index.delete(3).unwrap();
-    assert_eq!(index.search(&QUERY, SearchParams::top(20)).unwrap().len(), 12);
+    assert_eq!(index.search(&QUERY, &SearchParams::new(20)).unwrap().into_vec().len(), 12);
 }
 
 #[test]
 fn a_malformed_graph_batch() {
-    let (graph, vectors) = ten().to_lance_batches().unwrap();
+    let (graph, vectors) = ten().to_lance_batches().map(pair).unwrap();
     let bare = with_metadata(&graph, HNSW_METADATA_KEY, None);
     let error = r#"not a valid lance:hnsw batch: no schema metadata "lance:hnsw""#;
     refused!(HnswGraph::from_lance_hnsw_batch(&bare), Error::InvalidBatch { kind: "lance:hnsw", .. }, error);
-    refused!(HnswIndex::from_lance_batches(&bare, &vectors), Error::InvalidBatch { .. }, error);
+    refused!(import(&bare, &vectors), Error::InvalidBatch { .. }, error);
 }
 
 #[test]
 fn a_malformed_vector_batch() {
-    let (graph, vectors) = ten().to_lance_batches().unwrap();
+    let (graph, vectors) = ten().to_lance_batches().map(pair).unwrap();
     let bare = with_metadata(&vectors, DISTANCE_TYPE_KEY, None);
     let error = r#"not a valid flat batch: no schema metadata "distance_type""#;
-    refused!(HnswIndex::from_lance_batches(&graph, &bare), Error::InvalidBatch { kind: "flat", .. }, error);
+    refused!(import(&graph, &bare), Error::InvalidBatch { kind: "flat", .. }, error);
     let error = "not a valid flat batch: 9 vectors for 10 nodes";
-    refused!(HnswIndex::from_lance_batches(&graph, &vectors.slice(0, 9)), Error::InvalidBatch { .. }, error);
+    refused!(import(&graph, &vectors.slice(0, 9)), Error::InvalidBatch { .. }, error);
 }

@@ -1,10 +1,10 @@
 //! Searches: exact ones are a scan in f64 over what is stored, those of the graph find nearly the same.
 
 use arrow_array::cast::AsArray;
-use arrow_array::types::{Float32Type, UInt32Type, UInt64Type};
+use arrow_array::types::{Float32Type, Int32Type, UInt64Type};
 use arrow_array::{Array, FixedSizeListArray};
 use arrow_buffer::NullBuffer;
-use pennon::{DistanceType, ElementType, HnswIndex, SearchParams, VectorSource};
+use pennon::{DistanceType, ElementType, Index, SearchParams, VectorSource};
 
 use super::columns::{
     ELEMENTS, child, column, graph_bytes, index_of, list, numbers, oracle, pairs, query, stored, tolerance,
@@ -27,7 +27,7 @@ fn an_exact_search_is_the_scan_in_f64() {
             let index = index_of(element, distance_type, &all.slice(0, 300), 120);
             for row in 300..305 {
                 let query = query(&all, row);
-                let found = index.search_exact(&query, SearchParams::top(300)).unwrap();
+                let found = index.search_exact(&query, &SearchParams::new(300)).unwrap().into_vec();
                 assert_eq!(found.len(), 300, "{case}");
                 assert_sorted(&found, &case);
                 for result in found {
@@ -52,7 +52,7 @@ fn all_ways_to_a_distance_agree() {
     for (element, distance_type) in pairs() {
         let array = column(element, distance_type, 40, 37, 2);
         let index = index_of(element, distance_type, &array, 13);
-        let (snapshot, rows) = (index.snapshot(), stored(&array));
+        let (snapshot, rows) = (index.reader().snapshot(), stored(&array));
         assert_eq!((snapshot.element_type(), index.element_type()), (element, element));
         for left in 0..40 {
             let vector = snapshot.widened(left);
@@ -60,7 +60,7 @@ fn all_ways_to_a_distance_agree() {
             let kept: &[f32] = if element == ElementType::Float32 { &vector } else { &[] };
             assert_eq!(snapshot.vector(left), kept, "{element}: row {left} in place");
             assert_eq!(vector.len(), rows[left as usize].len());
-            for result in index.search_exact(&vector, SearchParams::top(40)).unwrap() {
+            for result in index.search_exact(&vector, &SearchParams::new(40)).unwrap().into_vec() {
                 let right = result.id;
                 let there = snapshot.distance_between(left, right);
                 let back = snapshot.distance_between(right, left);
@@ -79,13 +79,14 @@ fn recall_of_the_graph_does_not_depend_on_the_elements() {
         let all = column(element, distance_type, 1_260, 24, 3);
         let rows = stored(&all.slice(0, 1_200));
         let index = index_of(element, distance_type, &all.slice(0, 1_200), 500);
-        let health = index.health();
+        let health = index.health().unwrap();
         assert!(health.is_healthy(), "{element}, {distance_type}: {health}");
         let mut tally = Tally::default();
         for row in 1_200..1_260 {
             let query = query(&all, row);
             let distances: Vec<f64> = rows.iter().map(|row| oracle(distance_type, &query, row)).collect();
-            let found = index.search(&query, SearchParams::new(10, ef(distance_type))).unwrap();
+            let found =
+                index.search(&query, &SearchParams::new(10).ef(ef(distance_type))).unwrap().into_vec();
             tally.count(&distances, 10, |_| true, ids(&found), "recall");
         }
         let recall = tally.recall();
@@ -100,31 +101,31 @@ fn asking_for_all_rows_gives_all_rows() {
         let array = column(element, distance_type, 400, 16, 4);
         let index = index_of(element, distance_type, &array, 100);
         let query = query(&array, 7);
-        let all = index.search(&query, SearchParams::new(400, 400)).unwrap();
+        let all = index.search(&query, &SearchParams::new(400).ef(400)).unwrap().into_vec();
         assert_eq!(all.len(), 400);
         assert_eq!(
             all,
-            index.search_exact(&query, SearchParams::top(400)).unwrap(),
+            index.search_exact(&query, &SearchParams::new(400)).unwrap().into_vec(),
             "{element}, {distance_type}"
         );
     }
 }
 
 /// The answers to an array of queries, as (query, row id, distance).
-fn answers(index: &HnswIndex, queries: &FixedSizeListArray) -> Vec<(u32, u64, f32)> {
-    let batch = index.search_batch(queries, SearchParams::top(5)).unwrap();
-    let query = batch["query"].as_primitive::<UInt32Type>().values();
+fn answers(index: &Index, queries: &FixedSizeListArray) -> Vec<(i32, u64, f32)> {
+    let batch = index.search_batch(queries, &SearchParams::new(5)).unwrap().to_record_batch().unwrap();
+    let query = batch["query_index"].as_primitive::<Int32Type>().values();
     let row_id = batch["_rowid"].as_primitive::<UInt64Type>().values();
     let distance = batch["_distance"].as_primitive::<Float32Type>().values();
     (0..batch.num_rows()).map(|at| (query[at], row_id[at], distance[at])).collect()
 }
 
 /// The same by one search each.
-fn one_by_one(index: &HnswIndex, queries: &FixedSizeListArray) -> Vec<(u32, u64, f32)> {
+fn one_by_one(index: &Index, queries: &FixedSizeListArray) -> Vec<(i32, u64, f32)> {
     let mut answers = Vec::new();
     for row in (0..queries.len()).filter(|&row| queries.is_valid(row)) {
-        let found = index.search(&query(queries, row), SearchParams::top(5)).unwrap();
-        answers.extend(found.iter().map(|result| (row as u32, result.row_id, result.distance)));
+        let found = index.search(&query(queries, row), &SearchParams::new(5)).unwrap().into_vec();
+        answers.extend(found.iter().map(|result| (row as i32, result.row_id, result.distance)));
     }
     answers
 }

@@ -11,7 +11,7 @@ use arrow_array::{
 use arrow_buffer::{Buffer, NullBuffer, ScalarBuffer};
 use arrow_schema::{DataType, Field, FieldRef};
 use half::{bf16, f16};
-use pennon::{BuildParams, DistanceType, ElementType, HnswIndex, SkippedRows};
+use pennon::{BuildParams, DistanceType, ElementType, Index, SkippedRows};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
@@ -155,9 +155,13 @@ pub fn index_of(
     distance_type: DistanceType,
     array: &FixedSizeListArray,
     batch: usize,
-) -> HnswIndex {
+) -> Index {
     let dim = array.value_length() as usize;
-    let index = HnswIndex::try_with_elements(element, dim, distance_type, BuildParams::default()).unwrap();
+    let index = Index::builder(dim, distance_type)
+        .element_type(element)
+        .params(BuildParams::default())
+        .build()
+        .unwrap();
     for start in (0..array.len()).step_by(batch) {
         let rows = batch.min(array.len() - start);
         index.append(&array.slice(start, rows), start as u64).unwrap();
@@ -200,7 +204,7 @@ pub fn tolerance(element: ElementType, distance_type: DistanceType, query: &[f32
 }
 
 /// The graph as it is saved: of any metric, also of one that no batch for Lance can have.
-pub fn graph_bytes(index: &HnswIndex) -> Vec<u8> {
+pub fn graph_bytes(index: &Index) -> Vec<u8> {
     let home = tempfile::tempdir().unwrap();
     index.save(home.path()).unwrap();
     std::fs::read(home.path().join("pennon-graph-1.arrow")).unwrap()

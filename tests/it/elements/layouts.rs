@@ -5,8 +5,8 @@ use std::sync::Arc;
 use arrow_array::{Array, FixedSizeListArray};
 use arrow_buffer::{Buffer, NullBuffer};
 use pennon::{
-    ArrowFixedSizeListVectorStore, BuildParams, DistanceType, ElementType, HnswIndex, SearchParams,
-    SkippedRows, VectorSource,
+    ArrowFixedSizeListVectorStore, BuildParams, DistanceType, ElementType, Index, SearchParams, SkippedRows,
+    VectorSource,
 };
 
 use super::columns::{
@@ -74,12 +74,15 @@ fn rows_that_cannot_be_searched_are_skipped_and_counted() {
             let row_ids: Vec<u64> =
                 (100..).zip(fates).filter(|&(_, &fate)| is_good(fate)).map(|(row_id, _)| row_id).collect();
 
-            let index =
-                HnswIndex::try_with_elements(element, 3, distance_type, BuildParams::default()).unwrap();
+            let index = Index::builder(3, distance_type)
+                .element_type(element)
+                .params(BuildParams::default())
+                .build()
+                .unwrap();
             let appended = index.append(&array.slice(start, len), 100).unwrap();
             assert_eq!(appended, 0..row_ids.len() as u32, "{case}");
             assert_eq!(index.skipped(), skipped, "{case}");
-            let found = index.search(&[1.0, 2.0, 3.0], SearchParams::top(100)).unwrap();
+            let found = index.search(&[1.0, 2.0, 3.0], &SearchParams::new(100)).unwrap().into_vec();
             let mut found: Vec<u64> = found.iter().map(|result| result.row_id).collect();
             found.sort_unstable();
             assert_eq!(found, row_ids, "{case}");
@@ -94,16 +97,18 @@ fn doubles_are_usable_up_to_the_largest_f32() {
     let values = [largest, -largest * (1.0 + 1e-9), largest * (1.0 + 1e-7), f64::from(f32::MIN_POSITIVE)];
     let array = list(ElementType::Float64, 1, child(ElementType::Float64, &values, None), None);
     for distance_type in [DistanceType::L2, DistanceType::Cosine, DistanceType::Dot, DistanceType::L1] {
-        let index =
-            HnswIndex::try_with_elements(ElementType::Float64, 1, distance_type, BuildParams::default())
-                .unwrap();
+        let index = Index::builder(1, distance_type)
+            .element_type(ElementType::Float64)
+            .params(BuildParams::default())
+            .build()
+            .unwrap();
         assert_eq!(index.append(&array, 0).unwrap(), 0..3, "{distance_type}");
         assert_eq!(
             index.skipped(),
             SkippedRows { non_finite: 1, ..SkippedRows::default() },
             "{distance_type}"
         );
-        let kept = (0..3).map(|id| index.snapshot().widened(id)[0]).collect::<Vec<_>>();
+        let kept = (0..3).map(|id| index.reader().snapshot().widened(id)[0]).collect::<Vec<_>>();
         assert_eq!(kept, [f32::MAX, f32::MIN, f32::MIN_POSITIVE], "{distance_type}");
         assert!(index.contains(3) && !index.contains(2));
     }
@@ -134,8 +139,13 @@ fn slices_give_what_their_copies_give() {
             FixedSizeListArray::try_new(field, DIM as i32, shifted, all_valid(560)).unwrap().slice(3, 550);
         let rows = stored(&sliced);
 
-        let make =
-            || HnswIndex::try_with_elements(element, DIM, distance_type, BuildParams::default()).unwrap();
+        let make = || {
+            Index::builder(DIM, distance_type)
+                .element_type(element)
+                .params(BuildParams::default())
+                .build()
+                .unwrap()
+        };
         let (from_slices, from_copies) = (make(), make());
         for (start, len) in pieces(550) {
             let copy = child(element, &rows[start..start + len].concat(), None);
@@ -145,14 +155,14 @@ fn slices_give_what_their_copies_give() {
         assert_eq!((from_slices.len(), from_copies.len()), (550, 550), "{element}, {distance_type}");
         let same = graph_bytes(&from_slices) == graph_bytes(&from_copies);
         assert!(same, "{element}, {distance_type}: the graphs differ");
-        let snapshot = from_slices.snapshot();
+        let snapshot = from_slices.reader().snapshot();
         for (id, row) in (0..).zip(&rows) {
             assert_eq!(snapshot.row_id(id), u64::from(id));
             assert_eq!(snapshot.widened(id).to_vec(), row.iter().map(|&x| x as f32).collect::<Vec<_>>());
         }
         let query = query(&sliced, 17);
-        let found = from_slices.search_exact(&query, SearchParams::top(20)).unwrap();
-        assert_eq!(found, from_copies.search_exact(&query, SearchParams::top(20)).unwrap());
+        let found = from_slices.search_exact(&query, &SearchParams::new(20)).unwrap().into_vec();
+        assert_eq!(found, from_copies.search_exact(&query, &SearchParams::new(20)).unwrap().into_vec());
         let mut exact: Vec<f64> = rows.iter().map(|row| oracle(distance_type, &query, row)).collect();
         exact.sort_by(f64::total_cmp);
         for (result, exact) in found.iter().zip(exact) {
@@ -200,7 +210,7 @@ fn f32_rows_are_given_out_where_they_lie() {
     let index = index_of(ElementType::Float32, DistanceType::L1, &array, 64);
     let base = array.values().to_data().buffers()[0].as_ptr() as usize;
     for id in 0..200 {
-        let address = index.snapshot().vector(id).as_ptr() as usize;
+        let address = index.reader().snapshot().vector(id).as_ptr() as usize;
         assert_eq!(address - base, id as usize * 5 * size_of::<f32>(), "row {id} was copied");
     }
 }

@@ -3,11 +3,12 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use crate::data::pair;
 use arrow_array::{Array, FixedSizeBinaryArray, FixedSizeListArray, Int32Array};
 use arrow_buffer::Buffer;
 use arrow_schema::{DataType, Field};
 use pennon::{
-    ArrowFixedSizeListVectorStore, BuildParams, DistanceType, ElementType, Error, HnswIndex, SearchParams,
+    ArrowFixedSizeListVectorStore, BuildParams, DistanceType, ElementType, Error, Index, SearchParams,
     SkippedRows,
 };
 
@@ -80,7 +81,11 @@ fn hamming_is_for_bytes_alone() {
     for element in ELEMENTS {
         let hamming = DistanceType::Hamming;
         let outcomes = [
-            HnswIndex::try_with_elements(element, 8, hamming, BuildParams::default()).map(|_| ()),
+            Index::builder(8, hamming)
+                .element_type(element)
+                .params(BuildParams::default())
+                .build()
+                .map(|_| ()),
             ArrowFixedSizeListVectorStore::try_with_elements(element, 8, hamming).map(|_| ()),
         ];
         for outcome in outcomes {
@@ -92,13 +97,13 @@ fn hamming_is_for_bytes_alone() {
             let error = refused(outcome, &message);
             assert!(
                 matches!(&error, Error::UnsupportedElement { distance_type, requirement: "UInt8", actual }
-                    if distance_type == "hamming" && *actual == element.to_string()),
+                    if *distance_type == DistanceType::Hamming && *actual == element),
                 "{error:?}"
             );
         }
     }
     let message = "distance type hamming needs UInt8 elements, got Float32";
-    refused(HnswIndex::try_new(8, DistanceType::Hamming, BuildParams::default()), message);
+    refused(Index::hnsw(8, DistanceType::Hamming, BuildParams::default()), message);
     refused(ArrowFixedSizeListVectorStore::try_new(8, DistanceType::Hamming), message);
 }
 
@@ -108,7 +113,7 @@ fn batches_of_other_elements_change_nothing() {
     for element in ELEMENTS {
         let rows = column(element, DistanceType::L2, 40, dim, 14);
         let index = index_of(element, DistanceType::L2, &rows, 40);
-        let before = index.to_lance_batches().unwrap();
+        let before = index.to_lance_batches().map(pair).unwrap();
         let mut batches: Vec<FixedSizeListArray> = Vec::new();
         for other in ELEMENTS.into_iter().filter(|&other| other != element) {
             batches.push(column(other, DistanceType::L2, 3, dim, 15));
@@ -145,7 +150,7 @@ fn batches_of_other_elements_change_nothing() {
         let error = refused(index.append(&wide, 100), "vectors have 6 dimensions here, got 7");
         assert!(matches!(error, Error::DimensionMismatch { expected: 6, actual: 7 }), "{error:?}");
 
-        let after = index.to_lance_batches().unwrap();
+        let after = index.to_lance_batches().map(pair).unwrap();
         assert!(bytes(&after.0) == bytes(&before.0) && after.1 == before.1, "{element}: the index changed");
         assert_eq!((index.len(), index.skipped()), (40, SkippedRows::default()), "{element}");
     }
@@ -158,7 +163,7 @@ fn queries_out_of_range_are_refused() {
     let values = child(ElementType::Float64, &[0.5, 0.5, 0.5, 1e39], None);
     let queries = list(ElementType::Float64, 2, values, None);
     let message = "query 1: the query cannot be searched for: a value that is not finite at element 1";
-    let error = refused(index.search_batch(&queries, SearchParams::top(3)), message);
+    let error = refused(index.search_batch(&queries, &SearchParams::new(3)), message);
     assert!(matches!(error, Error::InvalidQuery { row: 1, .. }), "{error:?}");
 }
 
@@ -175,18 +180,18 @@ fn l1_is_refused_where_it_leaves_for_lance() {
             let message = "Lance has no distance type l1";
             for error in [
                 refused(index.to_lance_batches(), message),
-                refused(index.graph().to_lance_hnsw_batch(None), message),
-                refused(index.snapshot().to_record_batch(), message),
+                refused(index.reader().graph().unwrap().to_lance_hnsw_batch(), message),
+                refused(index.reader().snapshot().to_record_batch(), message),
             ] {
                 assert!(
                     matches!(&error, Error::NotInLance { what: "distance type", actual } if actual == "l1"),
                     "{error:?}"
                 );
             }
-            let found = index.search(&query(&rows, 7), SearchParams::top(3)).unwrap();
+            let found = index.search(&query(&rows, 7), &SearchParams::new(3)).unwrap().into_vec();
             assert_eq!((found.len(), found[0].row_id, found[0].distance), (3, 7, 0.0), "{element}");
         }
-        assert_eq!(index.compact().unwrap().len(), 199, "{element}");
+        assert_eq!(index.reader().compacted().unwrap().len(), 199, "{element}");
         index.append(&rows.slice(5, 1), 5).unwrap();
     }
 }

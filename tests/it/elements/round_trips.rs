@@ -4,10 +4,10 @@ use arrow_array::cast::AsArray;
 use arrow_array::{Array, FixedSizeListArray, RecordBatch};
 use arrow_schema::DataType;
 use pennon::lance::{DISTANCE_TYPE_KEY, FLAT_COLUMN};
-use pennon::{BuildParams, DistanceType, ElementType, HnswIndex, SearchParams, SearchResult};
+use pennon::{BuildParams, DistanceType, ElementType, Hit, Index, SearchParams};
 
 use super::columns::{column, index_of, oracle, pairs, query, stored, tolerance};
-use crate::data::assert_sorted;
+use crate::data::{assert_sorted, import};
 
 const DIM: usize = 12;
 /// Rows 0 to 599 are appended and every seventh is deleted, 600 to 619 are queries, the rest is appended later.
@@ -23,7 +23,7 @@ struct Case {
     element: ElementType,
     distance_type: DistanceType,
     all: FixedSizeListArray,
-    index: HnswIndex,
+    index: Index,
 }
 
 impl Case {
@@ -38,21 +38,21 @@ impl Case {
         (0..600).filter(|row| row % 7 != 0).collect()
     }
 
-    fn answers(&self, index: &HnswIndex) -> Vec<Vec<SearchResult>> {
-        let search = |row| index.search(&query(&self.all, row), SearchParams::top(10)).unwrap();
+    fn answers(&self, index: &Index) -> Vec<Vec<Hit>> {
+        let search = |row| index.search(&query(&self.all, row), &SearchParams::new(10)).unwrap().into_vec();
         (600..620).map(search).collect()
     }
 
     /// Panics unless an index is of these elements and answers an exact search as f64 does, and a search for everything
     /// likewise. Row ids are positions; those appended later start at 10,000 instead of 620.
-    fn check(&self, index: &HnswIndex, rows: usize) {
+    fn check(&self, index: &Index, rows: usize) {
         let kind = (index.element_type(), index.distance_type(), index.dim(), index.len());
         assert_eq!(kind, (self.element, self.distance_type, DIM, rows), "{}", self.name);
-        assert_eq!(index.health().unreachable(), 0, "{}", self.name);
+        assert_eq!(index.health().unwrap().unreachable(), 0, "{}", self.name);
         let all = stored(&self.all);
         for row in 600..605 {
             let query = query(&self.all, row);
-            let found = index.search_exact(&query, SearchParams::top(rows)).unwrap();
+            let found = index.search_exact(&query, &SearchParams::new(rows)).unwrap().into_vec();
             assert_eq!(found.len(), rows, "{}", self.name);
             assert_sorted(&found, &self.name);
             for result in &found {
@@ -63,7 +63,7 @@ impl Case {
                 let off = (f64::from(result.distance) - exact).abs();
                 assert!(off <= allowed, "{}: {result:?}, not {exact}", self.name);
             }
-            let met = index.search(&query, SearchParams::new(rows, 2 * rows)).unwrap();
+            let met = index.search(&query, &SearchParams::new(rows).ef(2 * rows)).unwrap().into_vec();
             assert_eq!(met, found, "{}", self.name);
         }
     }
@@ -87,7 +87,7 @@ fn a_compacted_index_has_the_same_elements() {
         let case = Case::new(pair);
         let live = Case::live().len();
         case.check(&case.index, live);
-        let compacted = case.index.compact().unwrap();
+        let compacted = case.index.reader().compacted().unwrap();
         assert_eq!((compacted.len(), compacted.tombstones()), (live, 0), "{}", case.name);
         case.check(&compacted, live);
         compacted.append(&case.all.slice(620, 140), 10_000).unwrap();
@@ -101,14 +101,14 @@ fn out_to_lance_and_back_and_on() {
     for pair in exportable() {
         let case = Case::new(pair);
         let live = Case::live();
-        let compacted = case.index.compact().unwrap();
-        let (graph, vectors) = case.index.to_lance_batches().unwrap();
+        let compacted = case.index.reader().compacted().unwrap();
+        let (graph, vectors) = case.index.to_lance_batches().map(crate::data::pair).unwrap();
         case.check_storage(&vectors, &live);
 
-        let back = HnswIndex::from_lance_batches(&graph, &vectors).unwrap();
+        let back = import(&graph, &vectors).unwrap();
         assert_eq!(case.answers(&back), case.answers(&compacted), "{}", case.name);
         case.check(&back, live.len());
-        assert!(back.to_lance_batches().unwrap().1 == vectors, "{}: exported twice", case.name);
+        assert!(back.to_lance_batches().unwrap().vectors == vectors, "{}: exported twice", case.name);
 
         // More rows, deletes and another round.
         let added = back.append(&case.all.slice(620, 140), 10_000).unwrap();
@@ -116,9 +116,9 @@ fn out_to_lance_and_back_and_on() {
         case.check(&back, live.len() + 140);
         back.delete(10_000).unwrap();
         case.check(&back, live.len() + 139);
-        let (graph, vectors) = back.to_lance_batches().unwrap();
+        let (graph, vectors) = back.to_lance_batches().map(crate::data::pair).unwrap();
         case.check_storage(&vectors, &[live, (621..760).collect()].concat());
-        let second = HnswIndex::from_lance_batches(&graph, &vectors).unwrap();
+        let second = import(&graph, &vectors).unwrap();
         case.check(&second, back.len());
     }
 }
@@ -127,7 +127,7 @@ fn out_to_lance_and_back_and_on() {
 #[test]
 fn bfloat16_leaves_with_its_name() {
     let case = Case::new((ElementType::BFloat16, DistanceType::L2));
-    let (_, vectors) = case.index.to_lance_batches().unwrap();
+    let (_, vectors) = case.index.to_lance_batches().map(crate::data::pair).unwrap();
     let schema = vectors.schema();
     let flat = schema.field_with_name(FLAT_COLUMN).unwrap();
     let DataType::FixedSizeList(item, 12) = flat.data_type() else { panic!("{flat:?}") };
@@ -138,15 +138,18 @@ fn bfloat16_leaves_with_its_name() {
 #[test]
 fn an_empty_index_keeps_its_elements() {
     for (element, distance_type) in exportable() {
-        let empty =
-            HnswIndex::try_with_elements(element, DIM, distance_type, BuildParams::default()).unwrap();
-        let (graph, vectors) = empty.to_lance_batches().unwrap();
-        let back = HnswIndex::from_lance_batches(&graph, &vectors).unwrap();
+        let empty = Index::builder(DIM, distance_type)
+            .element_type(element)
+            .params(BuildParams::default())
+            .build()
+            .unwrap();
+        let (graph, vectors) = empty.to_lance_batches().map(crate::data::pair).unwrap();
+        let back = import(&graph, &vectors).unwrap();
         let kind = (back.element_type(), back.distance_type(), back.dim(), back.len());
         assert_eq!(kind, (element, distance_type, DIM, 0));
         let rows = column(element, distance_type, 30, DIM, 13);
         assert_eq!(back.append(&rows, 0).unwrap(), 0..30, "{element}, {distance_type}");
-        assert_eq!(back.search(&query(&rows, 3), SearchParams::top(5)).unwrap().len(), 5);
+        assert_eq!(back.search(&query(&rows, 3), &SearchParams::new(5)).unwrap().into_vec().len(), 5);
     }
 }
 
@@ -162,7 +165,8 @@ fn updates_take_the_place_of_rows() {
         let deleted = (100..200).filter(|row_id| row_id % 7 == 0).count();
         assert_eq!(case.index.len(), live + deleted, "{}", case.name);
         let (query, all) = (query(&case.all, 600), stored(&case.all));
-        for result in case.index.search_exact(&query, SearchParams::top(live + deleted)).unwrap() {
+        for result in case.index.search_exact(&query, &SearchParams::new(live + deleted)).unwrap().into_vec()
+        {
             let row_id = result.row_id as usize;
             let row = &all[if (100..200).contains(&row_id) { row_id + 520 } else { row_id }];
             let exact = oracle(case.distance_type, &query, row);

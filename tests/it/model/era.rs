@@ -6,15 +6,15 @@ use arrow_array::Float32Array;
 use arrow_array::cast::AsArray;
 use arrow_array::types::UInt64Type;
 use arrow_buffer::{BooleanBuffer, NullBuffer};
-use pennon::{Error, HnswIndex, IndexVersion, RowMask, SearchParams, SearchResult, VectorSource};
-use proptest::sample::Index;
+use pennon::{Error, Hit, Index, Reader, RowMask, SearchParams, VectorSource};
+use proptest::sample::Index as Pick;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use roaring::RoaringTreemap;
 
 use super::DIM;
 use super::ops::{Batch, How, Look, Mask, whole_numbers};
-use crate::data::{assert_sorted, exact_distance, list, uniform};
+use crate::data::{assert_sorted, exact_distance, list, uniform, with_stats};
 
 const ALIVE: u64 = u64::MAX;
 
@@ -28,11 +28,12 @@ struct Row {
 
 /// One index and its model. A compaction, an import or a load begins another; this one must go on answering.
 pub struct Era {
-    pub index: HnswIndex,
+    pub index: Index,
     rows: Vec<Row>,
     pub now: u64,
     skipped: u64,
-    pub pins: Vec<(IndexVersion, u64)>,
+    /// Versions to come back to, with their time, by version or by reader.
+    pub pins: Vec<(Reader, u64)>,
 }
 
 fn close(distance: f32, exact: f64) -> bool {
@@ -54,8 +55,8 @@ fn query_of(seed: u64) -> Vec<f32> {
 
 impl Era {
     /// An index of rows that are all alive.
-    pub fn of(index: HnswIndex) -> Self {
-        let snapshot = index.snapshot();
+    pub fn of(index: Index) -> Self {
+        let snapshot = index.reader().snapshot();
         let row = |id| Row {
             row_id: snapshot.row_id(id),
             vector: snapshot.vector(id).to_vec(),
@@ -68,8 +69,8 @@ impl Era {
     }
 
     /// The same rows in an index that was loaded, under the same ids: what is dead now was never alive there.
-    pub fn reloaded(&self, index: HnswIndex) -> Self {
-        let snapshot = index.snapshot();
+    pub fn reloaded(&self, index: Index) -> Self {
+        let snapshot = index.reader().snapshot();
         assert_eq!(snapshot.len(), self.rows.len());
         let row = |(id, row): (usize, &Row)| {
             let (row_id, vector) = (snapshot.row_id(id as u32), snapshot.vector(id as u32));
@@ -118,13 +119,13 @@ impl Era {
             return;
         }
 
-        let range = outcome.unwrap();
+        let range = outcome.unwrap().ids();
         self.now += 1;
         for row in self.rows.iter_mut().filter(|row| row.died == ALIVE && ids.contains(&row.row_id)) {
             row.died = self.now;
         }
         assert_eq!(range.start as usize, self.rows.len());
-        let snapshot = self.index.snapshot();
+        let snapshot = self.index.reader().snapshot();
         for id in range.clone() {
             let (row_id, vector) = (snapshot.row_id(id), snapshot.vector(id).to_vec());
             // Born dead, unless it is the last of its row id.
@@ -147,7 +148,7 @@ impl Era {
         self.skipped = skipped;
     }
 
-    pub fn delete(&mut self, picks: &[Index]) {
+    pub fn delete(&mut self, picks: &[Pick]) {
         for pick in picks {
             let live: Vec<usize> = self.alive(self.now).map(|(id, _)| id).collect();
             let Some(&id) = live.get(pick.index(live.len().max(1))) else { return };
@@ -161,17 +162,17 @@ impl Era {
     }
 
     pub fn assert_refused(&self, which: usize) {
-        let (index, query, top) = (&self.index, [1.0; DIM], SearchParams::top(5));
+        let (index, query, top) = (&self.index, [1.0; DIM], SearchParams::new(5));
         let wide = uniform(3, DIM + 1, 1).array();
         let mask = BooleanBuffer::new_set(self.rows.len() + 1);
         let (error, name) = match which {
             0 => (index.append(&wide, u64::MAX - 9).unwrap_err(), "DimensionMismatch"),
             1 => (index.upsert(&wide, u64::MAX - 9).unwrap_err(), "DimensionMismatch"),
-            2 => (index.search(&[f32::NAN; DIM], top).unwrap_err(), "UnusableQuery"),
-            3 => (index.search_exact(&[1.0; DIM + 1], top).unwrap_err(), "DimensionMismatch"),
-            4 => (index.search(&query, top.mask(mask)).unwrap_err(), "MaskLength"),
-            5 => (index.search_exact(&query, top.mask(mask)).unwrap_err(), "MaskLength"),
-            6 => (index.search(&query, top.distance_range(1.0, 0.0)).unwrap_err(), "InvalidDistanceRange"),
+            2 => (index.search(&[f32::NAN; DIM], &top).unwrap_err(), "UnusableQuery"),
+            3 => (index.search_exact(&[1.0; DIM + 1], &top).unwrap_err(), "DimensionMismatch"),
+            4 => (index.reader().mask(mask).unwrap_err(), "MaskLength"),
+            5 => (index.search_exact(&query, &top.mask(mask)).unwrap_err(), "StaleMask"),
+            6 => (index.search(&query, &top.distance_range(1.0..0.0)).unwrap_err(), "InvalidDistanceRange"),
             _ => (index.delete(u64::MAX - 1).unwrap_err(), "UnknownRowId"),
         };
         assert_named(&error, name);
@@ -195,11 +196,11 @@ impl Era {
     }
 
     /// What some searches find, to be compared with another index of the same rows.
-    pub fn answers(&self) -> Vec<Vec<SearchResult>> {
+    pub fn answers(&self) -> Vec<Vec<Hit>> {
         let search = |query: Vec<f32>| {
-            let params = SearchParams::new(10, 12);
-            let found = self.index.search(&query, params.clone()).unwrap();
-            [found, self.index.search_exact(&query, params).unwrap()]
+            let params = SearchParams::new(10).ef(12);
+            let found = self.index.search(&query, &params).unwrap().into_vec();
+            [found, self.index.search_exact(&query, &params).unwrap().into_vec()]
         };
         (0..4).map(query_of).flat_map(search).collect()
     }
@@ -219,8 +220,10 @@ impl Era {
     }
 
     /// Asks in every way there is, of the present or of a pinned version.
-    pub fn look(&self, look: &Look, pin: Option<(IndexVersion, u64)>) {
-        let (vectors, at) = pin.map_or((self.rows.len(), self.now), |(version, at)| (version.vectors(), at));
+    pub fn look(&self, look: &Look, pin: Option<&(Reader, u64)>) {
+        let now = (self.index.reader(), self.now);
+        let (reader, at) = pin.unwrap_or(&now);
+        let (vectors, at) = (reader.version().vectors(), *at);
         let admits = |id: usize, row_id: u64| {
             let masked = match look.mask {
                 Mask::None => true,
@@ -229,9 +232,8 @@ impl Era {
             };
             masked && look.max_row_id.is_none_or(|highest| row_id <= highest)
         };
-        let mut params = SearchParams::new(look.k, look.ef);
+        let mut params = SearchParams::new(look.k).ef(look.ef);
         params.max_row_id = look.max_row_id;
-        params.version = pin.map(|(version, _)| version);
         params.mask = match look.mask {
             Mask::None => None,
             Mask::Predicate(of, residue) => Some(RowMask::predicate(move |row| row % of == residue % of)),
@@ -239,9 +241,11 @@ impl Era {
                 let row_ids = self.rows.iter().map(|row| row.row_id).filter(|row| row % of == residue % of);
                 Some(RowMask::from(row_ids.collect::<RoaringTreemap>()))
             }
-            Mask::Ids(bits) => Some(RowMask::from(BooleanBuffer::collect_bool(vectors, |id| {
-                bits.rotate_left(id as u32 % 64) & 1 == 1
-            }))),
+            Mask::Ids(bits) => {
+                let bits =
+                    BooleanBuffer::collect_bool(vectors, |id| bits.rotate_left(id as u32 % 64) & 1 == 1);
+                Some(reader.mask(bits).unwrap())
+            }
         };
         let query = query_of(look.seed);
         let distance = |row: &Row| exact_distance(self.index.distance_type(), &query, &row.vector);
@@ -249,7 +253,7 @@ impl Era {
         let mut wanted: Vec<(f64, u64)> = wanted.map(|(_, row)| (distance(row), row.row_id)).collect();
         wanted.sort_by(|a, b| a.0.total_cmp(&b.0));
 
-        let check = |results: &[SearchResult], what: &str| {
+        let check = |results: &[Hit], what: &str| {
             assert_eq!(results.len(), look.k.min(wanted.len()), "{what}: {look:?}");
             assert_sorted(results, what);
             for result in results {
@@ -260,28 +264,28 @@ impl Era {
                 assert!(close(result.distance, distance(row)), "{what}: {result:?}, {:?}", row.vector);
             }
         };
-        let exact = self.index.search_exact(&query, params.clone()).unwrap();
+        let exact = reader.search_exact(&query, &params).unwrap().into_vec();
         check(&exact, "search_exact");
         for (result, (distance, _)) in exact.iter().zip(&wanted) {
             assert!(close(result.distance, *distance), "search_exact: {result:?}, not {distance}");
         }
-        let (found, stats) = self.index.search_with_stats(&query, params.clone()).unwrap();
+        let (found, stats) = with_stats(reader.search(&query, &params).unwrap());
         assert!(stats.complete, "{stats:?}");
         check(&found, "search");
         if look.k >= wanted.len() {
             assert_eq!(found, exact, "{look:?}");
         }
-        assert_eq!(found, self.index.search(&query, params.clone()).unwrap());
+        assert_eq!(found, reader.search(&query, &params).unwrap().into_vec());
 
         let mut twice = query.clone();
         twice.extend_from_slice(&query);
         let valid = NullBuffer::from(vec![false, true]);
         let queries = list(Float32Array::from(twice), DIM, "item", true, Some(valid));
-        let batch = self.index.search_batch(&queries, params.clone()).unwrap();
+        let batch = reader.search_batch(&queries, &params).unwrap().to_record_batch().unwrap();
         let row_ids = batch["_rowid"].as_primitive::<UInt64Type>().values();
         assert!(row_ids.iter().copied().eq(found.iter().map(|result| result.row_id)), "a batch: {row_ids:?}");
 
-        let mut cursor = self.index.cursor(&query, params).unwrap();
+        let mut cursor = reader.cursor(&query, &params).unwrap();
         let page = 1 + look.ef;
         let mut pages = Vec::new();
         while pages.len() % page == 0 && pages.len() <= wanted.len() {

@@ -185,7 +185,7 @@ impl Batch {
             _ => from = Some(fresh),
         }
         let row_ids = match from {
-            Some(start) => RowIds::From(start),
+            Some(start) => RowIds::StartingAt(start),
             None => RowIds::Each(UInt64Array::from(each.clone())),
         };
         Self { array, row_ids, ids: each.into_iter().flatten().collect(), vectors, refused }

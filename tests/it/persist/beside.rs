@@ -7,10 +7,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
 use arrow_array::FixedSizeListArray;
-use pennon::{HnswIndex, SearchParams, VectorSource};
+use pennon::{Index, SaveOptions, SearchParams, VectorSource};
 
 use super::{View, assert_same, both_of, files_of, lively, names_of};
-use crate::data::{build, uniform};
+use crate::data::{build, load, load_labels, open_mapped, uniform};
 use crate::deletes::{L2, contents, params};
 
 const ROWS: usize = 60;
@@ -32,7 +32,7 @@ impl Drop for Raise<'_> {
 }
 
 /// The round of an index, all of whose rows have to be of the same.
-fn assert_one_round(index: &HnswIndex, case: &str) -> u64 {
+fn assert_one_round(index: &Index, case: &str) -> u64 {
     let rows = contents(index);
     let round = rows[&0][0] as u64;
     for row_id in 0..ROWS as u64 {
@@ -41,17 +41,17 @@ fn assert_one_round(index: &HnswIndex, case: &str) -> u64 {
     // Each round also appends a row and deletes one, at moments of their own.
     let extra = rows.len() - ROWS;
     assert!(extra <= 1, "{case}: {extra} extra rows in round {round}");
-    let health = index.health();
+    let health = index.health().unwrap();
     assert!(health.is_healthy(), "{case}: {health}");
     assert_eq!(index.version().vectors(), index.len() + index.tombstones(), "{case}");
-    assert_eq!(index.snapshot().len(), health.nodes, "{case}");
+    assert_eq!(index.reader().snapshot().len(), health.nodes, "{case}");
     round
 }
 
 #[test]
 fn a_save_beside_a_writer_is_of_one_version() {
     let home = tempfile::tempdir().unwrap();
-    let index = HnswIndex::try_new(5, L2, params().num_edges(4)).unwrap();
+    let index = Index::hnsw(5, L2, params().num_edges(4)).unwrap();
     index.append(&round_of(0), 0u64).unwrap();
     let (start, done, published) = (Barrier::new(2), AtomicBool::new(false), AtomicU64::new(0));
     let saves = thread::scope(|scope| {
@@ -100,13 +100,13 @@ fn saves_and_loads_in_one_directory_at_the_same_time() {
     let views = [View::of(&indexes[0].0), View::of(&indexes[1].0)];
     indexes[0].0.save(home.path()).unwrap();
     let (start, done) = (Barrier::new(4), AtomicBool::new(false));
-    let load = |which: usize| {
+    let load_in_turn = |which: usize| {
         start.wait();
         let mut loads = 0;
         loop {
             let last = done.load(Ordering::Acquire);
             let dir = home.path();
-            let index = if which == 0 { HnswIndex::load(dir) } else { HnswIndex::load_mmap(dir) }.unwrap();
+            let index = if which == 0 { load(dir) } else { open_mapped(dir) }.unwrap();
             let view = if index.version().vectors() == 75 { &views[0] } else { &views[1] };
             assert_same(&index, view, "loaded beside saves");
             loads += 1;
@@ -121,15 +121,18 @@ fn saves_and_loads_in_one_directory_at_the_same_time() {
             scope.spawn(move || {
                 start.wait();
                 for save in 0..30 {
-                    let outcome =
-                        if save % 2 == 0 { index.save(dir) } else { index.save_with_labels(dir, labels) };
+                    let outcome = if save % 2 == 0 {
+                        index.save(dir)
+                    } else {
+                        index.save_with(dir, &SaveOptions::new().labels(labels.clone()))
+                    };
                     outcome.unwrap();
                 }
             })
         });
         let loaders = [0, 1].map(|which| {
-            let load = &load;
-            scope.spawn(move || load(which))
+            let load_in_turn = &load_in_turn;
+            scope.spawn(move || load_in_turn(which))
         });
         let raise = Raise(&done);
         savers.into_iter().for_each(|saver| saver.join().unwrap());
@@ -139,12 +142,12 @@ fn saves_and_loads_in_one_directory_at_the_same_time() {
     });
     let parts = ["graph", "labels", "tombstones", "vectors"];
     assert!(files_of(home.path()).into_keys().eq(names_of(61, &parts)));
-    let labels = HnswIndex::load_labels(home.path()).unwrap().unwrap();
-    assert_eq!(labels.num_rows(), HnswIndex::load(home.path()).unwrap().version().vectors());
+    let labels = load_labels(home.path()).unwrap().unwrap();
+    assert_eq!(labels.num_rows(), load(home.path()).unwrap().version().vectors());
 }
 
-fn searched(index: &HnswIndex) -> Vec<u64> {
-    let hits = index.search(&vec![0.25; index.dim()], SearchParams::new(20, 100)).unwrap();
+fn searched(index: &Index) -> Vec<u64> {
+    let hits = index.search(&vec![0.25; index.dim()], &SearchParams::new(20).ef(100)).unwrap().into_vec();
     hits.iter().map(|hit| hit.row_id).collect()
 }
 
@@ -156,13 +159,13 @@ fn a_mapped_index_outlives_its_files() {
     let (index, _) = lively(500, 3);
     let view = View::of(&index);
     index.save(&dir).unwrap();
-    let mapped = HnswIndex::load_mmap(&dir).unwrap();
+    let mapped = open_mapped(&dir).unwrap();
     let before = searched(&mapped);
     let save_other = |dir: &Path, seed| build(&uniform(40, 3, seed), L2, &params(), 40).save(dir).unwrap();
     for seed in 0..3 {
         save_other(&dir, seed);
         assert_eq!(searched(&mapped), before);
-        assert_eq!(HnswIndex::load(&dir).unwrap().dim(), 3);
+        assert_eq!(load(&dir).unwrap().dim(), 3);
     }
     fs::remove_dir_all(&dir).unwrap();
     assert_same(&mapped, &view, "without its directory");

@@ -3,28 +3,24 @@
 use std::fs;
 use std::path::Path;
 
-use pennon::{DistanceType, Error, HnswIndex};
+use pennon::{DistanceType, Error, Index, SaveOptions};
 use tempfile::TempDir;
 
 use super::{View, assert_same, both_of, file_name, files_of, lively, replace};
-use crate::data::{build, uniform};
+use crate::data::{build, load, open_mapped, uniform};
 use crate::deletes::params;
 
 /// A small index with dead rows and labels.
-fn saved() -> (TempDir, HnswIndex) {
+fn saved() -> (TempDir, Index) {
     let home = tempfile::tempdir().unwrap();
     let (index, labels) = lively(24, 1);
-    index.save_with_labels(home.path(), &labels).unwrap();
+    index.save_with(home.path(), &SaveOptions::new().labels(labels.clone())).unwrap();
     (home, index)
 }
 
 /// Panics unless whatever needs the file is refused, and says which file is to blame.
 fn assert_refused(dir: &Path, name: &str, case: &str) {
-    let errors = if name.contains("labels") {
-        vec![HnswIndex::load_labels(dir).err()]
-    } else {
-        vec![HnswIndex::load(dir).err(), HnswIndex::load_mmap(dir).err()]
-    };
+    let errors = [load(dir).err(), open_mapped(dir).err()];
     for error in errors {
         let error = error.unwrap_or_else(|| panic!("{name}, {case}: was accepted"));
         assert!(matches!(&error, Error::CorruptIndex { file, .. } if file.ends_with(name)), "{error:?}");
@@ -77,7 +73,7 @@ fn a_file_of_another_index_is_found() {
     let view = View::of(&index);
     let twin = tempfile::tempdir().unwrap();
     let (other, labels) = lively(24, 2);
-    other.save_with_labels(twin.path(), &labels).unwrap();
+    other.save_with(twin.path(), &SaveOptions::new().labels(labels.clone())).unwrap();
     let (files, others) = (files_of(home.path()), files_of(twin.path()));
     let vectors = file_name("vectors", 1);
     assert_eq!(files[&vectors].len(), others[&vectors].len());
@@ -99,15 +95,13 @@ fn a_file_of_another_index_is_found() {
         }
         fs::remove_file(&path).unwrap();
         assert_refused(home.path(), name, "gone");
-        assert!(HnswIndex::load_labels(home.path()).is_err());
         fs::create_dir(&path).unwrap();
-        assert!(HnswIndex::load_labels(home.path()).is_err() || !name.contains("labels"));
-        assert!(HnswIndex::load(home.path()).is_err() || name.contains("labels"), "{name} is a directory");
+        assert!(load(home.path()).is_err() && open_mapped(home.path()).is_err(), "{name} is a directory");
         fs::remove_dir(&path).unwrap();
         fs::write(&path, &files[name]).unwrap();
     }
     fs::write(home.path().join("pennon.json"), &others["pennon.json"]).unwrap();
-    assert!(HnswIndex::load(home.path()).is_err() && HnswIndex::load_mmap(home.path()).is_err());
+    assert!(load(home.path()).is_err() && open_mapped(home.path()).is_err());
     for text in ["", "{}", "null", "{\"format\": 1}", "[1, 2"] {
         fs::write(home.path().join("pennon.json"), text).unwrap();
         assert_refused(home.path(), "pennon.json", text);

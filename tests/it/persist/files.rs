@@ -7,12 +7,12 @@ use arrow_array::RecordBatch;
 use arrow_array::cast::AsArray;
 use arrow_array::types::Float32Type;
 use arrow_ipc::reader::FileReader;
-use pennon::{Error, HnswIndex};
+use pennon::{Error, Index, SaveOptions};
 use serde_json::json;
 
 use super::forged::{manifest_of, seal};
 use super::{View, assert_same, both_of, file_name, files_of, labels, lively, names_of};
-use crate::data::{build, uniform};
+use crate::data::{build, load, load_labels, open_mapped, uniform};
 use crate::deletes::{L2, params};
 
 #[test]
@@ -20,29 +20,34 @@ fn labels_are_saved_beside_the_index() {
     let home = tempfile::tempdir().unwrap();
     let (index, all) = lively(300, 15);
     let vectors = index.version().vectors();
-    index.save_with_labels(home.path(), &all).unwrap();
-    assert_eq!(HnswIndex::load_labels(home.path()).unwrap(), Some(all.clone()));
+    index.save_with(home.path(), &SaveOptions::new().labels(all.clone())).unwrap();
+    assert_eq!(load_labels(home.path()).unwrap(), Some(all.clone()));
     let parts = ["graph", "vectors", "tombstones", "labels"];
     assert!(files_of(home.path()).into_keys().eq(names_of(1, &parts)));
 
     // Of the rows to come some have their labels already.
     let more = labels(vectors + 10);
-    index.save_with_labels(home.path(), &more.slice(3, vectors + 7)).unwrap();
-    let saved = HnswIndex::load_labels(home.path()).unwrap().unwrap();
+    index.save_with(home.path(), &SaveOptions::new().labels(more.slice(3, vectors + 7).clone())).unwrap();
+    let saved = load_labels(home.path()).unwrap().unwrap();
     assert!(saved == more.slice(3, vectors));
 
     let before = files_of(home.path());
-    let error = index.save_with_labels(home.path(), &all.slice(1, vectors - 1)).unwrap_err();
+    let error = index
+        .save_with(home.path(), &SaveOptions::new().labels(all.slice(1, vectors - 1).clone()))
+        .unwrap_err();
     let counts = (vectors, vectors - 1);
     assert!(matches!(error, Error::LabelCount { vectors: v, labels: l } if (v, l) == counts), "{error:?}");
     let message = format!("{vectors} vector ids need as many labels, got {}", vectors - 1);
     assert_eq!(error.to_string(), message);
     assert!(files_of(home.path()) == before, "a save that was refused wrote something");
     let nowhere = home.path().join("nowhere");
-    assert!(index.save_with_labels(&nowhere, &all.slice(1, 1)).is_err() && !nowhere.exists());
+    assert!(
+        index.save_with(&nowhere, &SaveOptions::new().labels(all.slice(1, 1).clone())).is_err()
+            && !nowhere.exists()
+    );
 
     index.save(home.path()).unwrap();
-    assert!(HnswIndex::load_labels(home.path()).unwrap().is_none());
+    assert!(load_labels(home.path()).unwrap().is_none());
     assert!(files_of(home.path()).into_keys().eq(names_of(3, &["graph", "vectors", "tombstones"])));
 }
 
@@ -56,8 +61,8 @@ fn mapped_vectors_lie_in_the_file() {
     let index = build(&uniform(500, 16, 16), L2, &params(), 500);
     index.save(home.path()).unwrap();
     let [loaded, mapped] = both_of(home.path());
-    let file_of = |index: &HnswIndex, id: u32| {
-        let snapshot = index.snapshot();
+    let file_of = |index: &Index, id: u32| {
+        let snapshot = index.reader().snapshot();
         let address = snapshot.vector(id).as_ptr().addr();
         assert!(id > 0 || address.is_multiple_of(64), "the first vector is at {address:#x}");
         let maps = fs::read_to_string("/proc/self/maps").unwrap();
@@ -86,8 +91,8 @@ fn what_is_not_there_is_an_error_that_names_it() {
     fs::write(&file, "not an index").unwrap();
     let nothing = home.path().join("nothing");
     for dir in [home.path(), nothing.as_path(), file.as_path()] {
-        let errors = [HnswIndex::load(dir).err(), HnswIndex::load_mmap(dir).err()];
-        for error in errors.into_iter().chain([HnswIndex::load_labels(dir).err()]) {
+        let errors = [load(dir).err(), open_mapped(dir).err()];
+        for error in errors.into_iter().chain([load_labels(dir).err()]) {
             let error = error.unwrap();
             let manifest = dir.join("pennon.json");
             assert!(matches!(&error, Error::Io { path, .. } if *path == manifest), "{error:?}");
@@ -102,7 +107,7 @@ fn what_is_not_there_is_an_error_that_names_it() {
 
     index.save(home.path()).unwrap();
     assert_eq!(fs::read_to_string(&file).unwrap(), "not an index");
-    assert_eq!(HnswIndex::load(home.path()).unwrap().len(), 20);
+    assert_eq!(load(home.path()).unwrap().len(), 20);
 }
 
 const PARTS: [&str; 3] = ["graph", "vectors", "tombstones"];
@@ -177,7 +182,7 @@ fn files_that_can_be_mapped_are_read_only_and_are_replaced_all_the_same() {
     let home = tempfile::tempdir().unwrap();
     let (index, labels) = lively(30, 21);
     for generation in 1..4 {
-        index.save_with_labels(home.path(), &labels).unwrap();
+        index.save_with(home.path(), &SaveOptions::new().labels(labels.clone())).unwrap();
         let names: Vec<String> = files_of(home.path()).into_keys().collect();
         assert_eq!(names, names_of(generation, &["graph", "vectors", "tombstones", "labels"]));
         for name in names {

@@ -1,17 +1,14 @@
-//! A directory of format 1 in `fixtures/`: what a save wrote then has to load for good.
-//!
-//! `PENNON_WRITE_SAVED=1 cargo test --test it a_directory_of_format_1` writes it. That is for a version that writes
-//! format 1, and for the rows below: a format to come gets a directory of its own.
+//! A directory of format 1 in `fixtures/`, which version 0.1 wrote: it has to load for good.
 
+use std::fs;
 use std::path::{Path, PathBuf};
-use std::{env, fs};
 
 use arrow_array::RecordBatch;
-use pennon::{BuildParams, ElementType, HnswIndex, PruneStrategy, SearchParams, SearchResult, VectorSource};
+use pennon::{BuildParams, ElementType, Hit, Index, PruneStrategy, SaveOptions, SearchParams, VectorSource};
 
 use super::forged::manifest_of;
 use super::{both_of, file_name, files_of, labels};
-use crate::data::Rows;
+use crate::data::{Rows, graph_of, load, load_labels};
 use crate::deletes::{L2, array_of};
 
 const APPENDED: usize = 190;
@@ -55,8 +52,8 @@ fn params() -> BuildParams {
         .prune(PruneStrategy::Nearest)
 }
 
-fn built() -> (HnswIndex, RecordBatch) {
-    let (index, rows) = (HnswIndex::try_new(DIM, L2, params()).unwrap(), vectors());
+fn built() -> (Index, RecordBatch) {
+    let (index, rows) = (Index::hnsw(DIM, L2, params()).unwrap(), vectors());
     index.append(&rows.part(0..APPENDED).array(), array_of((0..APPENDED).map(row_id))).unwrap();
     index.upsert(&rows.part(APPENDED..IDS).array(), array_of((APPENDED..IDS).map(row_id))).unwrap();
     (0..IDS).filter(|&id| is_deleted(id)).for_each(|id| index.delete(row_id(id) as u64).unwrap());
@@ -64,24 +61,25 @@ fn built() -> (HnswIndex, RecordBatch) {
 }
 
 /// The ten nearest live rows, by the definition of the distance.
-fn nearest(query: &[f32]) -> Vec<SearchResult> {
+fn nearest(query: &[f32]) -> Vec<Hit> {
     let rows = vectors();
     let hit = |id: usize| {
         let distance = rows.row(id).iter().zip(query).map(|(a, b)| (a - b) * (a - b)).sum();
-        SearchResult { id: id as u32, row_id: row_id(id) as u64, distance }
+        Hit { id: id as u32, row_id: row_id(id) as u64, distance }
     };
-    let mut hits: Vec<SearchResult> = (0..IDS).filter(|&id| !is_dead(id)).map(hit).collect();
+    let mut hits: Vec<Hit> = (0..IDS).filter(|&id| !is_dead(id)).map(hit).collect();
     hits.sort_by(|a, b| a.distance.total_cmp(&b.distance).then(a.id.cmp(&b.id)));
     hits.truncate(10);
     hits
 }
 
-fn check(index: &HnswIndex) {
+fn check(index: &Index) {
     let rows = vectors();
     assert_eq!((index.version().vectors(), index.len(), index.tombstones()), (IDS, 180, 20));
     assert_eq!((index.element_type(), index.dim()), (ElementType::Float32, DIM));
-    assert_eq!((index.distance_type(), index.params()), (L2, &params()));
-    let (live, snapshot) = (index.live_ids(index.version()), index.snapshot());
+    assert_eq!((index.distance_type(), index.params()), (L2, Some(&params())));
+    let (live, snapshot) = (index.reader().live_ids(), index.reader().snapshot());
+    let graph = graph_of(index);
     for id in 0..IDS {
         assert_eq!(live.value(id), !is_dead(id), "vector id {id}");
         assert_eq!(snapshot.row_id(id as u32), row_id(id) as u64, "vector id {id}");
@@ -92,15 +90,14 @@ fn check(index: &HnswIndex) {
     for start in 0..40 {
         let query: Vec<f32> = (0..DIM).map(|at| ((start * 5 + at * 7) % 64) as f32 + 0.5).collect();
         let expected = nearest(&query);
-        assert_eq!(index.search_exact(&query, SearchParams::top(10)).unwrap(), expected);
-        assert_eq!(index.search(&query, SearchParams::new(10, IDS)).unwrap(), expected);
+        assert_eq!(index.search_exact(&query, &SearchParams::new(10)).unwrap().into_vec(), expected);
+        assert_eq!(index.search(&query, &SearchParams::new(10).ef(IDS)).unwrap().into_vec(), expected);
         // Through the graph, dead rows and all: each node has to be met.
-        let nodes = index.graph().search(&query, SearchParams::new(IDS, IDS), &snapshot).unwrap();
-        let walked: Vec<SearchResult> =
-            nodes.into_iter().filter(|hit| !is_dead(hit.id as usize)).take(10).collect();
+        let nodes = graph.search(&query, &SearchParams::new(IDS).ef(IDS), &snapshot).unwrap().into_vec();
+        let walked: Vec<Hit> = nodes.into_iter().filter(|hit| !is_dead(hit.id as usize)).take(10).collect();
         assert_eq!(walked, expected);
     }
-    let health = index.health();
+    let health = index.health().unwrap();
     assert!(health.is_healthy(), "{health}");
     assert_eq!((health.nodes, health.unreachable()), (IDS, 0));
 }
@@ -108,12 +105,6 @@ fn check(index: &HnswIndex) {
 #[test]
 fn a_directory_of_format_1_loads() {
     let dir = dir();
-    if env::var_os("PENNON_WRITE_SAVED").is_some() {
-        let _ = fs::remove_dir_all(&dir);
-        let (index, labels) = built();
-        index.save_with_labels(&dir, &labels).unwrap();
-        fs::remove_file(dir.join("pennon.lock")).unwrap();
-    }
     let files = files_of(&dir);
     assert!(files.contains_key(&file_name("labels", 1)), "{:?}", files.keys());
     assert_eq!((files.len(), manifest_of(&dir)["format"].as_u64()), (5, Some(1)));
@@ -124,14 +115,14 @@ fn a_directory_of_format_1_loads() {
     let [loaded, mapped] = both_of(&dir);
     check(&loaded);
     check(&mapped);
-    assert_eq!(HnswIndex::load_labels(&dir).unwrap(), Some(labels));
+    assert_eq!(load_labels(&dir).unwrap(), Some(labels));
 
     // Rows can be added, and what is saved then is another directory.
     let home = tempfile::tempdir().unwrap();
-    for index in [loaded, mapped.compact().unwrap()] {
+    for index in [loaded, mapped.reader().compacted().unwrap()] {
         index.append(&vectors().part(3..4).array(), 3u64).unwrap();
         index.save(home.path()).unwrap();
-        assert_eq!(HnswIndex::load(home.path()).unwrap().len(), 181);
+        assert_eq!(load(home.path()).unwrap().len(), 181);
     }
     assert!(files_of(&dir) == files, "loading changed the files");
     assert!(!dir.join("pennon.lock").exists());

@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use pennon::HnswIndex;
+use crate::data::{load, load_labels, open_mapped};
+use pennon::{Index, SaveOptions};
 
 use super::{View, assert_same, both_of, files_of, lively, names_of};
 
@@ -29,7 +30,7 @@ fn lengths(content: &[u8]) -> Vec<usize> {
 struct Between {
     old: View,
     new: View,
-    third: HnswIndex,
+    third: Index,
     dir: PathBuf,
     states: usize,
 }
@@ -43,7 +44,7 @@ impl Between {
         for index in both_of(&self.dir) {
             assert_same(&index, expected, &format!("{case}: the {which} index"));
         }
-        let labels = HnswIndex::load_labels(&self.dir).unwrap();
+        let labels = load_labels(&self.dir).unwrap();
         assert_eq!(labels.is_some(), is_new, "{case}: the new index has labels, the old one has none");
         self.third.save(&self.dir).unwrap();
         let expected = View::of(&self.third);
@@ -62,7 +63,7 @@ fn a_save_that_ends_at_any_step_leaves_one_index_that_loads() {
     let (new, labels) = lively(48, 2);
     old.save(&saved).unwrap();
     let before = files_of(&saved);
-    new.save_with_labels(&saved, &labels).unwrap();
+    new.save_with(&saved, &SaveOptions::new().labels(labels.clone())).unwrap();
     let after = files_of(&saved);
 
     let mut between = Between {
@@ -118,10 +119,10 @@ fn a_first_save_is_all_or_nothing() {
     for (name, content) in after.iter().filter(|(name, _)| *name != "pennon.json") {
         files.insert(name.clone(), content[..content.len() / 2].to_vec());
         lay_out(&dir, &files);
-        assert!(HnswIndex::load(&dir).is_err() && HnswIndex::load_mmap(&dir).is_err(), "half of {name}");
+        assert!(load(&dir).is_err() && open_mapped(&dir).is_err(), "half of {name}");
         files.insert(name.clone(), content.clone());
         lay_out(&dir, &files);
-        assert!(HnswIndex::load(&dir).is_err() && HnswIndex::load_mmap(&dir).is_err(), "{name} is complete");
+        assert!(load(&dir).is_err() && open_mapped(&dir).is_err(), "{name} is complete");
     }
     lay_out(&dir, &after);
     both_of(&dir).iter().for_each(|loaded| assert_same(loaded, &View::of(&index), "complete"));

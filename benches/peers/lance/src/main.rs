@@ -12,7 +12,7 @@ use arrow_array::{FixedSizeListArray, Float32Array, RecordBatch};
 use arrow_schema::{DataType, Field, Schema};
 use lance::dataset::mem_wal::index::{HnswMemIndex, MemIndex};
 use lance_index::vector::hnsw::builder::HnswBuildParams;
-use pennon::{BuildParams, DistanceType, HnswIndex};
+use pennon::{BuildParams, DistanceType, Index};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -74,7 +74,7 @@ fn main() -> Result<()> {
         if (size + room) * data.dim > data.values.len() {
             continue;
         }
-        let pennon = HnswIndex::try_new(
+        let pennon = Index::hnsw(
             data.dim,
             ours,
             BuildParams::default().num_edges(m).ef_construction(ef_construction),

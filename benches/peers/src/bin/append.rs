@@ -6,7 +6,7 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use pennon::{BuildParams, DistanceType, HnswGraph, HnswIndex};
+use pennon::{BuildParams, DistanceType, HnswGraph, Index};
 use pennon_peer::{Result, read_floats, vectors};
 
 const SIZES: [usize; 3] = [10_000, 100_000, 300_000];
@@ -29,7 +29,7 @@ fn main() -> Result<()> {
     println!("| rows held | 1 per append | 10 | 100 | 1,000 |\n|---|---|---|---|---|");
     let mut largest = None;
     for size in SIZES {
-        let index = HnswIndex::try_new(dim, metric, BuildParams::default().ef_construction(200))?;
+        let index = Index::hnsw(dim, metric, BuildParams::default().ef_construction(200))?;
         index.append(&rows(0, size)?, 0)?;
         print!("| {size} |");
         for (count, appends) in BATCHES {
@@ -52,7 +52,7 @@ fn main() -> Result<()> {
     let (mut exports, mut imports, mut bytes) = (Vec::new(), Vec::new(), 0);
     for _ in 0..ROUNDS {
         let start = Instant::now();
-        let batch = index.graph().to_lance_hnsw_batch(None)?;
+        let batch = index.reader().graph().unwrap().to_lance_hnsw_batch()?;
         exports.push(start.elapsed().as_secs_f64());
         let start = Instant::now();
         let graph = HnswGraph::from_lance_hnsw_batch(&batch)?;

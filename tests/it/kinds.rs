@@ -1,4 +1,4 @@
-//! Every kind of index behind `Box<dyn VectorIndex>` passes one suite: a model in plain loops says what is right.
+//! Every kind of index passes one suite: a model in plain loops says what is right.
 //!
 //! The graph is searched with an `ef` of more than all rows, so that it has nothing to approximate.
 
@@ -7,96 +7,40 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arrow_array::cast::AsArray;
-use arrow_array::types::{Float32Type, UInt8Type, UInt32Type, UInt64Type};
+use arrow_array::types::{Float32Type, Int32Type, UInt8Type, UInt64Type};
 use arrow_array::{FixedSizeListArray, Float64Array, RecordBatch, UInt64Array};
 use arrow_buffer::BooleanBuffer;
 use arrow_schema::{DataType, Field};
 use pennon::{
-    BuildParams, DistanceType, ElementType, Error, FlatIndex, Flushed, HnswIndex, IndexStats, IndexVersion,
-    PreparedQuery, Result, RowIds, RowMask, SearchParams, SearchPlan, SearchResult, SearchStats, VectorIndex,
+    BuildParams, DistanceType, ElementType, Error, Hit, Index, LanceBatches, PreparedQuery, RowIds, RowMask,
+    SearchParams, SearchPlan,
 };
 use roaring::RoaringTreemap;
 
-use crate::data::{METRICS, Rows, Shape, clustered, uniform};
+use crate::data::{METRICS, Rows, Shape, clustered, import, uniform, with_stats};
 use crate::export::bytes;
 
 const DIM: usize = 12;
 /// Above the number of rows of any test here.
 const EF: usize = 1_000;
 
-/// An exact index that is laid out by columns after every write, as an implementation of the trait from outside.
-struct Frozen(FlatIndex);
+/// With a graph, without, and without but laid out by columns after every write.
+const KINDS: [&str; 3] = ["graph", "flat", "columns"];
 
-impl Frozen {
-    fn freeze(&self) {
-        let vectors = self.0.version().vectors();
-        let laid_out = if self.0.distance_type() == DistanceType::L1 { 0 } else { vectors / 64 * 64 };
-        assert_eq!(self.0.freeze(), laid_out);
-    }
+fn kinds(distance_type: DistanceType) -> [(&'static str, Index); 3] {
+    KINDS.map(|kind| {
+        let builder = Index::builder(DIM, distance_type);
+        (kind, if kind == "graph" { builder } else { builder.flat() }.build().unwrap())
+    })
 }
 
-impl VectorIndex for Frozen {
-    fn append(&self, vectors: &FixedSizeListArray, row_ids: RowIds) -> Result<Range<u32>> {
-        let ids = self.0.append(vectors, row_ids);
-        self.freeze();
-        ids
+/// Lays the rows out, in the kind of index that has them so.
+fn lay_out(kind: &str, index: &Index) {
+    if kind == "columns" {
+        let vectors = index.version().vectors();
+        let laid_out = if index.distance_type() == DistanceType::L1 { 0 } else { vectors / 64 * 64 };
+        assert_eq!(index.build_columns(), laid_out);
     }
-
-    fn upsert(&self, vectors: &FixedSizeListArray, row_ids: RowIds) -> Result<Range<u32>> {
-        let ids = self.0.upsert(vectors, row_ids);
-        self.freeze();
-        ids
-    }
-
-    fn delete(&self, row_id: u64) -> Result<()> {
-        self.0.delete(row_id)
-    }
-
-    fn contains(&self, row_id: u64) -> bool {
-        self.0.contains(row_id)
-    }
-
-    fn search_with_stats(
-        &self,
-        query: &[f32],
-        params: SearchParams,
-    ) -> Result<(Vec<SearchResult>, SearchStats)> {
-        self.0.search_with_stats(query, params)
-    }
-
-    fn search_batch(&self, queries: &FixedSizeListArray, params: SearchParams) -> Result<RecordBatch> {
-        self.0.search_batch(queries, params)
-    }
-
-    fn version(&self) -> IndexVersion {
-        self.0.version()
-    }
-
-    fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    fn dim(&self) -> usize {
-        self.0.dim()
-    }
-
-    fn distance_type(&self) -> DistanceType {
-        self.0.distance_type()
-    }
-
-    fn stats(&self) -> IndexStats {
-        self.0.stats()
-    }
-
-    fn flush(&self) -> Result<Flushed> {
-        VectorIndex::flush(&self.0)
-    }
-}
-
-fn kinds(distance_type: DistanceType) -> [(&'static str, Box<dyn VectorIndex>); 3] {
-    let graph = HnswIndex::try_new(DIM, distance_type, BuildParams::default()).unwrap();
-    let flat = || FlatIndex::try_new(DIM, distance_type).unwrap();
-    [("graph", Box::new(graph)), ("flat", Box::new(flat())), ("frozen", Box::new(Frozen(flat())))]
 }
 
 /// All rows there ever were, by vector id, and whether they are alive.
@@ -125,26 +69,21 @@ impl Model {
     }
 
     /// The nearest of the live rows that qualify.
-    fn nearest(
-        &self,
-        query: &[f32],
-        k: usize,
-        qualifies: impl Fn(&SearchResult) -> bool,
-    ) -> Vec<SearchResult> {
+    fn nearest(&self, query: &[f32], k: usize, qualifies: impl Fn(&Hit) -> bool) -> Vec<Hit> {
         let prepared = PreparedQuery::new(query, self.distance_type);
         let live = (0..).zip(&self.rows).filter(|(_, row)| row.2);
-        let results = live.map(|(id, (row_id, vector, _))| SearchResult {
+        let results = live.map(|(id, (row_id, vector, _))| Hit {
             id,
             row_id: *row_id,
             distance: prepared.distance(vector) + 0.0,
         });
-        let mut results: Vec<SearchResult> = results.filter(qualifies).collect();
+        let mut results: Vec<Hit> = results.filter(qualifies).collect();
         results.sort_by(|a, b| a.distance.total_cmp(&b.distance).then(a.id.cmp(&b.id)));
         results.truncate(k);
         results
     }
 
-    fn check(&self, index: &dyn VectorIndex, queries: &Rows, case: &str) {
+    fn check(&self, index: &Index, queries: &Rows, case: &str) {
         let live = self.live();
         assert_eq!((index.len(), index.is_empty()), (live, live == 0), "{case}");
         assert_eq!(index.version().vectors(), self.rows.len(), "{case}");
@@ -156,13 +95,17 @@ impl Model {
         }
         for query in queries.iter() {
             for k in [0, 1, 10, 100, usize::MAX] {
-                let found = index.search(query, SearchParams::new(k, EF)).unwrap();
+                let found = index.search(query, &SearchParams::new(k).ef(EF)).unwrap().into_vec();
                 assert_eq!(found, self.nearest(query, k, |_| true), "{case}, k = {k}");
             }
         }
-        let batch = index.search_batch(&queries.array(), SearchParams::new(7, EF)).unwrap();
+        let batch = index
+            .search_batch(&queries.array(), &SearchParams::new(7).ef(EF))
+            .unwrap()
+            .to_record_batch()
+            .unwrap();
         let expected = queries.iter().map(|query| self.nearest(query, 7, |_| true));
-        let expected: Vec<(u32, u64, f32)> = (0..)
+        let expected: Vec<(i32, u64, f32)> = (0..)
             .zip(expected)
             .flat_map(|(query, hits)| hits.into_iter().map(move |hit| (query, hit.row_id, hit.distance)))
             .collect();
@@ -170,8 +113,8 @@ impl Model {
     }
 }
 
-fn read(batch: &RecordBatch) -> Vec<(u32, u64, f32)> {
-    let queries = batch["query"].as_primitive::<UInt32Type>().values();
+fn read(batch: &RecordBatch) -> Vec<(i32, u64, f32)> {
+    let queries = batch["query_index"].as_primitive::<Int32Type>().values();
     let row_ids = batch["_rowid"].as_primitive::<UInt64Type>().values();
     let distances = batch["_distance"].as_primitive::<Float32Type>().values();
     (0..batch.num_rows()).map(|row| (queries[row], row_ids[row], distances[row])).collect()
@@ -191,17 +134,19 @@ fn rows_come_change_and_go() {
             let case = |step: &str| format!("{kind}, {distance_type}, {shape:?}: {step}");
             let mut model = Model::new(distance_type);
             assert_eq!((index.dim(), index.distance_type()), (DIM, distance_type));
-            model.check(&*index, &queries, &case("empty"));
+            model.check(&index, &queries, &case("empty"));
 
-            assert_eq!(index.append(&rows.part(0..200).array(), RowIds::From(0)).unwrap(), 0..200);
+            assert_eq!(index.append(&rows.part(0..200).array(), RowIds::StartingAt(0)).unwrap(), 0..200);
             (0..200).for_each(|row| model.upsert(row as u64, rows.row(row)));
-            model.check(&*index, &queries, &case("200 rows"));
+            lay_out(kind, &index);
+            model.check(&index, &queries, &case("200 rows"));
 
             let row_ids: Vec<u64> = (1_000..1_100).rev().collect();
             let given = RowIds::from(UInt64Array::from(row_ids.clone()));
             assert_eq!(index.append(&rows.part(200..300).array(), given).unwrap(), 200..300);
             (200..300).zip(row_ids).for_each(|(row, row_id)| model.upsert(row_id, rows.row(row)));
-            model.check(&*index, &queries, &case("300 rows"));
+            lay_out(kind, &index);
+            model.check(&index, &queries, &case("300 rows"));
             let (version, before) = (index.version(), model.clone());
 
             for row_id in (0..200).step_by(3).chain(1_050..1_060) {
@@ -209,17 +154,23 @@ fn rows_come_change_and_go() {
                 assert!(!index.contains(row_id));
                 model.delete(row_id);
             }
-            model.check(&*index, &queries, &case("with deletes"));
+            model.check(&index, &queries, &case("with deletes"));
 
             // New ones, dead ones, live ones, and one row id twice.
             let row_ids: Vec<u64> = (150..200).chain(5_000..5_049).chain([5_000]).collect();
             let given = RowIds::from(UInt64Array::from(row_ids.clone()));
             assert_eq!(index.upsert(&rows.part(300..400).array(), given).unwrap(), 300..400);
             (300..400).zip(row_ids).for_each(|(row, row_id)| model.upsert(row_id, rows.row(row)));
-            model.check(&*index, &queries, &case("with updates"));
+            lay_out(kind, &index);
+            model.check(&index, &queries, &case("with updates"));
 
             for query in queries.iter() {
-                let found = index.search(query, SearchParams::new(50, EF).version(version)).unwrap();
+                let found = index
+                    .reader_at(version)
+                    .unwrap()
+                    .search(query, &SearchParams::new(50).ef(EF))
+                    .unwrap()
+                    .into_vec();
                 assert_eq!(found, before.nearest(query, 50, |_| true), "{}", case("the version of before"));
             }
             let live: Vec<u64> = model.rows.iter().filter(|row| row.2).map(|row| row.0).collect();
@@ -227,7 +178,7 @@ fn rows_come_change_and_go() {
                 index.delete(row_id).unwrap();
                 model.delete(row_id);
             }
-            model.check(&*index, &queries, &case("all gone"));
+            model.check(&index, &queries, &case("all gone"));
         }
     }
 }
@@ -240,9 +191,12 @@ fn filters_are_those_of_the_model() {
         for (kind, index) in kinds(distance_type) {
             let mut model = Model::new(distance_type);
             for start in (0..400).step_by(100) {
-                index.append(&rows.part(start..start + 100).array(), RowIds::From(start as u64)).unwrap();
+                index
+                    .append(&rows.part(start..start + 100).array(), RowIds::StartingAt(start as u64))
+                    .unwrap();
             }
             (0..400).for_each(|row| model.upsert(row as u64, rows.row(row)));
+            lay_out(kind, &index);
             for row_id in (0..400).step_by(9) {
                 index.delete(row_id).unwrap();
                 model.delete(row_id);
@@ -252,27 +206,26 @@ fn filters_are_those_of_the_model() {
                 let row_ids: RoaringTreemap = (0..400).filter(|row_id| row_id % every as u64 == 1).collect();
                 let passes = move |row_id: u64| row_id % every as u64 == 1;
                 for (form, mask) in [
-                    ("bits", RowMask::from(bits)),
+                    ("bits", index.reader().mask(bits).unwrap()),
                     ("row ids", RowMask::from(row_ids)),
                     ("a predicate", RowMask::predicate(passes)),
                 ] {
                     for (query, highest) in queries.iter().zip([399, u64::MAX, 200, 40, 0, 399]) {
                         for k in [1, 10, usize::MAX] {
                             let case = format!("{kind}, {distance_type}, {form} of one in {every}, k = {k}");
-                            let params = SearchParams::new(k, EF).mask(mask.clone()).max_row_id(highest);
-                            let admits = |hit: &SearchResult| passes(hit.row_id) && hit.row_id <= highest;
+                            let params = SearchParams::new(k).ef(EF).mask(mask.clone()).max_row_id(highest);
+                            let admits = |hit: &Hit| passes(hit.row_id) && hit.row_id <= highest;
                             let expected = model.nearest(query, k, admits);
-                            assert_eq!(index.search(query, params.clone()).unwrap(), expected, "{case}");
+                            assert_eq!(index.search(query, &params).unwrap().into_vec(), expected, "{case}");
 
                             let middle = model.nearest(query, usize::MAX, |_| true)[200].distance;
                             for (lower, upper) in
                                 [(f32::NEG_INFINITY, middle), (middle, f32::INFINITY), (middle, middle)]
                             {
-                                let within = |hit: &SearchResult| {
-                                    admits(hit) && lower <= hit.distance && hit.distance < upper
-                                };
-                                let params = params.clone().distance_range(lower, upper);
-                                let found = index.search(query, params).unwrap();
+                                let within =
+                                    |hit: &Hit| admits(hit) && lower <= hit.distance && hit.distance < upper;
+                                let params = params.clone().distance_range(lower..upper);
+                                let found = index.search(query, &params).unwrap().into_vec();
                                 assert_eq!(
                                     found,
                                     model.nearest(query, k, within),
@@ -294,7 +247,7 @@ fn errors_are_the_same_and_change_nothing() {
     let mut messages: Vec<Vec<String>> = Vec::new();
     for (kind, index) in kinds(DistanceType::L2) {
         let mut model = Model::new(DistanceType::L2);
-        index.append(&rows.array(), RowIds::From(0)).unwrap();
+        index.append(&rows.array(), RowIds::StartingAt(0)).unwrap();
         (0..200).for_each(|row| model.upsert(row as u64, rows.row(row)));
         index.delete(3).unwrap();
         model.delete(3);
@@ -308,23 +261,24 @@ fn errors_are_the_same_and_change_nothing() {
         let mut with_nan = query.to_vec();
         with_nan[5] = f32::NAN;
         let nan_in_second = Rows { dim: DIM, values: [query, &with_nan[..]].concat() };
-        let top = || SearchParams::top(3);
+        let top = || SearchParams::new(3);
         let errors = [
-            ("DimensionMismatch", index.append(&uniform(2, 3, 7).array(), RowIds::From(900)).err()),
-            ("UnsupportedType", index.append(&doubles, RowIds::From(900)).err()),
-            ("DuplicateRowId", index.append(&three, RowIds::From(198)).err()),
+            ("DimensionMismatch", index.append(&uniform(2, 3, 7).array(), RowIds::StartingAt(900)).err()),
+            ("UnsupportedType", index.append(&doubles, RowIds::StartingAt(900)).err()),
+            ("DuplicateRowId", index.append(&three, RowIds::StartingAt(198)).err()),
             ("DuplicateRowId", index.append(&three, ids([Some(900), Some(901), Some(900)])).err()),
             ("NullRowId", index.append(&three, ids([Some(900), None, Some(901)])).err()),
             ("RowIdCount", index.upsert(&three, RowIds::from(UInt64Array::from(vec![1_u64, 2]))).err()),
-            ("RowIdOverflow", index.upsert(&three, RowIds::From(u64::MAX - 1)).err()),
+            ("RowIdOverflow", index.upsert(&three, RowIds::StartingAt(u64::MAX - 1)).err()),
             ("UnknownRowId", index.delete(3).err()),
             ("UnknownRowId", index.delete(900).err()),
-            ("DimensionMismatch", index.search(&query[1..], top()).err()),
-            ("UnusableQuery", index.search(&with_nan, top()).err()),
-            ("MaskLength", index.search(query, top().mask(BooleanBuffer::new_set(199))).err()),
-            ("InvalidDistanceRange", index.search(query, top().distance_range(2.0, 1.0)).err()),
-            ("InvalidQuery", index.search_batch(&nan_in_second.array(), top()).err()),
-            ("DimensionMismatch", index.search_batch(&uniform(2, 3, 7).array(), top()).err()),
+            ("DimensionMismatch", index.search(&query[1..], &top()).err()),
+            ("UnusableQuery", index.search(&with_nan, &top()).err()),
+            ("StaleMask", index.search(query, &top().mask(BooleanBuffer::new_set(200))).err()),
+            ("MaskLength", index.reader().mask(BooleanBuffer::new_set(199)).err()),
+            ("InvalidDistanceRange", index.search(query, &top().distance_range(2.0..1.0)).err()),
+            ("InvalidQuery", index.search_batch(&nan_in_second.array(), &top()).err()),
+            ("DimensionMismatch", index.search_batch(&uniform(2, 3, 7).array(), &top()).err()),
         ];
         let error_of = |(name, error): (&str, Option<Error>)| {
             let error = error.unwrap_or_else(|| panic!("{kind}: no {name}"));
@@ -332,44 +286,47 @@ fn errors_are_the_same_and_change_nothing() {
             error.to_string()
         };
         messages.push(errors.into_iter().map(error_of).collect());
-        model.check(&*index, &queries, kind);
+        model.check(&index, &queries, kind);
     }
     assert!(messages.iter().all(|of_kind| *of_kind == messages[0]), "{messages:?}");
 }
 
 #[test]
-fn a_flush_is_the_live_rows_and_changes_nothing() {
+fn an_export_is_the_live_rows_and_changes_nothing() {
     let rows = clustered(300, DIM, 64, 8).0;
     let queries = clustered(5, DIM, 64, 9).0;
     for distance_type in METRICS {
         for (kind, index) in kinds(distance_type) {
-            let empty = index.flush().unwrap();
+            let empty = index.to_lance_batches().unwrap();
             assert_eq!((empty.vectors.num_rows(), empty.graph.is_some()), (0, kind == "graph"));
             let mut model = Model::new(distance_type);
-            index.append(&rows.array(), RowIds::From(500)).unwrap();
+            index.append(&rows.array(), RowIds::StartingAt(500)).unwrap();
             (0..300).for_each(|row| model.upsert(500 + row as u64, rows.row(row)));
+            lay_out(kind, &index);
             for row_id in (500..800).step_by(4) {
                 index.delete(row_id).unwrap();
                 model.delete(row_id);
             }
-            let Flushed { vectors, graph } = index.flush().unwrap();
+            let batches = index.to_lance_batches().unwrap();
+            let LanceBatches { vectors, graph } = &batches;
             assert_eq!((vectors.num_rows(), graph.is_some()), (225, kind == "graph"), "{kind}");
-            model.check(&*index, &queries, kind);
+            model.check(&index, &queries, kind);
 
-            let mut loaded: Vec<Box<dyn VectorIndex>> =
-                vec![Box::new(FlatIndex::from_lance_batch(&vectors).unwrap())];
-            if let Some(graph) = &graph {
-                loaded.push(Box::new(HnswIndex::from_lance_batches(graph, &vectors).unwrap()));
-            }
+            let flat = LanceBatches::new(None, vectors.clone());
             model.rows.retain(|row| row.2);
-            for loaded in loaded {
-                model.check(&*loaded, &queries, &format!("{kind}, loaded"));
-                assert!(bytes(&loaded.flush().unwrap().vectors) == bytes(&vectors), "{kind}: another flush");
+            for batches in [&flat, &batches] {
+                let loaded = Index::from_lance_batches(batches).unwrap();
+                assert_eq!(loaded.params().is_some(), batches.graph.is_some());
+                model.check(&loaded, &queries, &format!("{kind}, loaded"));
+                assert!(
+                    bytes(&loaded.to_lance_batches().unwrap().vectors) == bytes(vectors),
+                    "{kind}: other rows"
+                );
             }
         }
     }
     for (kind, index) in kinds(DistanceType::L1) {
-        let error = index.flush().unwrap_err();
+        let error = index.to_lance_batches().unwrap_err();
         assert!(matches!(error, Error::NotInLance { .. }), "{kind}: {error:?}");
     }
 }
@@ -380,32 +337,32 @@ fn a_flat_index_is_a_scan() {
     let query = uniform(1, DIM, 11).values;
     let mut model = Model::new(DistanceType::L2);
     (0..3_000).for_each(|row| model.upsert(row as u64, rows.row(row)));
-    let index = FlatIndex::try_new(DIM, DistanceType::L2).unwrap();
+    let index = Index::flat(DIM, DistanceType::L2).unwrap();
     index.append_unique(&rows.array(), 0).unwrap();
-    for frozen in [0, 2_944] {
-        if frozen > 0 {
-            assert_eq!(index.freeze(), frozen);
+    for laid_out in [0, 2_944] {
+        if laid_out > 0 {
+            assert_eq!(index.build_columns(), laid_out);
         }
-        let (all, stats) = index.search_with_stats(&query, SearchParams::top(20)).unwrap();
+        let (all, stats) = with_stats(index.search(&query, &SearchParams::new(20)).unwrap());
         assert_eq!(all, model.nearest(&query, 20, |_| true));
         assert_eq!((stats.plan, stats.distances, stats.nodes), (SearchPlan::Scan, 3_000, 0));
         assert!(stats.complete);
 
         // Rows are scanned in the order of their ids.
         for limit in [0, 1, 300, 2_000, 2_999] {
-            let params = SearchParams::top(20).max_distances(limit);
-            let (found, stats) = index.search_with_stats(&query, params).unwrap();
+            let params = SearchParams::new(20).max_distances(limit);
+            let (found, stats) = with_stats(index.search(&query, &params).unwrap());
             assert!((limit..=limit + 256).contains(&stats.distances), "{stats:?} for a limit of {limit}");
             assert_eq!(stats.complete, stats.distances == 3_000, "{stats:?}");
             assert_eq!(found, model.nearest(&query, 20, |hit| u64::from(hit.id) < stats.distances));
         }
-        let params = SearchParams::top(20).deadline(Instant::now() - Duration::from_millis(1));
-        let (found, stats) = index.search_with_stats(&query, params).unwrap();
+        let params = SearchParams::new(20).deadline(Instant::now() - Duration::from_millis(1));
+        let (found, stats) = with_stats(index.search(&query, &params).unwrap());
         assert!(!stats.complete && stats.distances < 3_000, "{stats:?}");
         assert_eq!(found, model.nearest(&query, 20, |hit| u64::from(hit.id) < stats.distances));
         let hour = Instant::now() + Duration::from_secs(3_600);
-        let params = SearchParams::top(20).deadline(hour).max_distances(3_000);
-        let (found, stats) = index.search_with_stats(&query, params).unwrap();
+        let params = SearchParams::new(20).deadline(hour).max_distances(3_000);
+        let (found, stats) = with_stats(index.search(&query, &params).unwrap());
         assert_eq!((found, stats.complete), (all, true));
     }
 
@@ -413,12 +370,15 @@ fn a_flat_index_is_a_scan() {
         index.delete(row_id).unwrap();
         model.delete(row_id);
     }
-    let live = index.live_ids(index.version());
+    let live = index.reader().live_ids();
     assert_eq!((live.len(), live.count_set_bits()), (3_000, 2_000));
-    let compacted = index.compact();
-    assert_eq!((compacted.len(), compacted.tombstones(), index.tombstones()), (2_000, 0, 1_000));
+    let compaction = index.compact().unwrap();
+    assert_eq!((compaction.kept, compaction.removed, compaction.followed), (2_000, 1_000, 0));
+    assert_eq!((index.len(), index.tombstones()), (2_000, 0));
+    // Rows stay laid out.
+    assert_eq!(index.build_columns(), 2_000 / 64 * 64);
     model.rows.retain(|row| row.2);
-    model.check(&compacted, &uniform(3, DIM, 12), "compacted");
+    model.check(&index, &uniform(3, DIM, 12), "compacted");
 }
 
 #[test]
@@ -426,12 +386,12 @@ fn a_query_under_hamming_is_of_bytes() {
     let rows = (0..100_u8).map(|row| Some([Some(row), Some(7), Some(255)]));
     let rows = FixedSizeListArray::from_iter_primitive::<UInt8Type, _, _>(rows, 3);
     let (element_type, distance_type) = (ElementType::UInt8, DistanceType::Hamming);
-    let flat = FlatIndex::try_with_elements(element_type, 3, distance_type).unwrap();
+    let flat = Index::builder(3, distance_type).element_type(element_type).flat().build().unwrap();
     let params = BuildParams::default();
-    let graph = HnswIndex::try_with_elements(element_type, 3, distance_type, params).unwrap();
+    let graph = Index::builder(3, distance_type).element_type(element_type).params(params).build().unwrap();
     flat.append(&rows, 0).unwrap();
     graph.append(&rows, 0).unwrap();
-    let top = || SearchParams::top(5);
+    let top = || SearchParams::new(5);
     let good = [0.0_f32, 7.0, 255.0];
     for bad in [0.5, -1.0, 255.5, 256.0, 1.0e9] {
         for at in 0..3 {
@@ -440,10 +400,10 @@ fn a_query_under_hamming_is_of_bytes() {
             let message =
                 format!("the query cannot be searched for: a value that is not a byte at element {at}");
             let errors = [
-                flat.search(&query, top()).err(),
-                graph.search(&query, top()).err(),
-                graph.search_exact(&query, top()).err(),
-                graph.cursor(&query, top()).err(),
+                flat.search(&query, &top()).err(),
+                graph.search(&query, &top()).err(),
+                graph.search_exact(&query, &top()).err(),
+                graph.cursor(&query, &top()).err(),
             ];
             for error in errors {
                 let error = error.unwrap();
@@ -454,17 +414,23 @@ fn a_query_under_hamming_is_of_bytes() {
                 assert_eq!(error.to_string(), message);
             }
             let queries = Rows { dim: 3, values: [good, query].concat() }.array();
-            for error in [flat.search_batch(&queries, top()).err(), graph.search_batch(&queries, top()).err()]
+            for error in
+                [flat.search_batch(&queries, &top()).err(), graph.search_batch(&queries, &top()).err()]
             {
                 let error = error.unwrap();
                 assert!(matches!(error, Error::InvalidQuery { row: 1, .. }), "{error:?}");
-                assert_eq!(error.to_string(), format!("query 1: {message}"));
+                assert_eq!(error.to_string(), "query 1 cannot be searched for");
+                let cause = std::error::Error::source(&error).map(ToString::to_string);
+                assert_eq!(cause, Some(message.clone()));
             }
         }
     }
     for zero in [0.0, -0.0] {
         let query = [zero, 7.0, 255.0];
-        for found in [flat.search(&query, top()).unwrap(), graph.search(&query, top()).unwrap()] {
+        for found in [
+            flat.search(&query, &top()).unwrap().into_vec(),
+            graph.search(&query, &top()).unwrap().into_vec(),
+        ] {
             assert_eq!((found[0].row_id, found[0].distance), (0, 0.0));
         }
     }
@@ -477,22 +443,25 @@ fn a_flat_index_takes_every_element() {
         FixedSizeListArray::from_iter_primitive::<UInt8Type, _, _>(rows, 4)
     };
     for distance_type in [DistanceType::Hamming, DistanceType::L2, DistanceType::L1, DistanceType::Cosine] {
-        let flat = FlatIndex::try_with_elements(ElementType::UInt8, 4, distance_type).unwrap();
+        let flat = Index::builder(4, distance_type).element_type(ElementType::UInt8).flat().build().unwrap();
         let params = BuildParams::default();
-        let graph = HnswIndex::try_with_elements(ElementType::UInt8, 4, distance_type, params).unwrap();
+        let graph =
+            Index::builder(4, distance_type).element_type(ElementType::UInt8).params(params).build().unwrap();
         assert_eq!(flat.append(&bytes(0..200), 7).unwrap(), graph.append(&bytes(0..200), 7).unwrap());
-        assert_eq!((flat.freeze(), flat.element_type()), (0, ElementType::UInt8));
+        assert_eq!((flat.build_columns(), flat.element_type()), (0, ElementType::UInt8));
         assert_eq!(flat.skipped(), graph.skipped());
-        let found = flat.search_batch(&bytes(1..9), SearchParams::top(20)).unwrap();
+        let found =
+            flat.search_batch(&bytes(1..9), &SearchParams::new(20)).unwrap().to_record_batch().unwrap();
         for (query, row) in (1..9_u8).enumerate() {
             let values = (0..4).map(|at| f32::from(row.wrapping_mul(37).rotate_left(at)));
-            let exact = graph.search_exact(&values.collect::<Vec<_>>(), SearchParams::top(20)).unwrap();
-            let exact: Vec<_> = exact.iter().map(|hit| (query as u32, hit.row_id, hit.distance)).collect();
+            let exact =
+                graph.search_exact(&values.collect::<Vec<_>>(), &SearchParams::new(20)).unwrap().into_vec();
+            let exact: Vec<_> = exact.iter().map(|hit| (query as i32, hit.row_id, hit.distance)).collect();
             assert_eq!(read(&found.slice(query * 20, 20)), exact, "{distance_type}");
         }
     }
-    let error = FlatIndex::try_new(4, DistanceType::Hamming).err().unwrap();
+    let error = Index::flat(4, DistanceType::Hamming).err().unwrap();
     assert!(matches!(error, Error::UnsupportedElement { .. }), "{error:?}");
-    let error = FlatIndex::try_new(0, DistanceType::L2).err().unwrap();
+    let error = Index::flat(0, DistanceType::L2).err().unwrap();
     assert!(matches!(error, Error::InvalidParams { parameter: "dim", value: 0, .. }), "{error:?}");
 }
