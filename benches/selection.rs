@@ -48,14 +48,14 @@ fn main() -> Result<()> {
 
         let (mut found, mut distances) = (0, 0);
         for (query, truth) in data.queries().zip(&truth) {
-            let (hits, stats) = with_stats(index.search(query, &SearchParams::new(K).ef(EF))?);
+            let hits = index.search(query, &SearchParams::new(K).ef(EF))?;
             assert_eq!(hits.len(), K.min(rows));
             found += hits.iter().filter(|hit| truth.contains(&hit.id)).count();
-            distances += stats.distances;
+            distances += hits.stats().distances + hits.stats().estimates;
         }
         let recall = found as f64 / truth.iter().map(HashSet::len).sum::<usize>() as f64;
         let per_query = distances as f64 / truth.len() as f64;
-        let bytes = index.graph().resident_bytes() as f64 / rows as f64;
+        let bytes = index.resident_bytes() as f64 / rows as f64;
         let yes = |option: bool| if option { "yes" } else { "" };
         let (extend, keep) = (yes(params.extend_candidates), yes(params.keep_pruned));
         let (m0, degree) = (params.m0.unwrap_or(2 * params.m), health.mean_degree());

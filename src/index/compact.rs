@@ -110,7 +110,8 @@ impl Reader {
         };
         let store = old.store.copied(&ids)?;
         let graph = old.graph.as_ref().map(|graph| graph.compacted(&ids, &old.view(version), &store.view()));
-        Ok(Index::of(Generation::new(store, graph.transpose()?, &[])))
+        let codes = old.codes.as_ref().map(|codes| codes.retain(&ids));
+        Ok(Index::of(Generation::with_codes(store, graph.transpose()?, &[], codes)))
     }
 }
 

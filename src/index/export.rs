@@ -4,7 +4,7 @@ use arrow_array::{Array, RecordBatch};
 
 use crate::error::{Error, Result};
 use crate::format::{LanceBatches, Storage};
-use crate::graph::HnswGraph;
+use crate::graph::{Coding, HnswGraph};
 use crate::index::generation::Generation;
 use crate::index::{Index, Reader};
 use crate::vectors::{ArrowFixedSizeListVectorStore, ElementType, RowIds, VectorSource, VectorStoreSnapshot};
@@ -83,7 +83,7 @@ impl Index {
                 return invalid(format!("{} vectors for {} nodes", store.committed_len(), graph.len()));
             }
         }
-        Ok(Self::of(Generation::new(store, graph, &[])))
+        Ok(Self::of(Generation::new(store, graph, &[], Coding::default())))
     }
 
     /// The current version, to be written: while nothing is appended, it has all nodes, and the lists are taken as

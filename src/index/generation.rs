@@ -8,7 +8,7 @@ use arrow_buffer::BooleanBuffer;
 
 use crate::codes::Codes;
 use crate::error::{Error, Result};
-use crate::graph::HnswGraph;
+use crate::graph::{Coding, HnswGraph};
 use crate::index::handover;
 use crate::index::row_lookup::Rows;
 use crate::search::IndexVersion;
@@ -51,10 +51,16 @@ fn next_number() -> u64 {
 }
 
 impl Generation {
-    /// The rows of a store, of which some are dead, and the graph over them, if there is one.
-    pub fn new(store: ArrowFixedSizeListVectorStore, graph: Option<HnswGraph>, dead: &[u32]) -> Self {
+    /// The rows of a store, of which some are dead, and the graph over them, if there is one; `coding` is for where there
+    /// is none.
+    pub fn new(
+        store: ArrowFixedSizeListVectorStore,
+        graph: Option<HnswGraph>,
+        dead: &[u32],
+        coding: Coding,
+    ) -> Self {
         let rows = store.view();
-        let coded = graph.is_none() && rows.has_plain_metric();
+        let coded = graph.is_none() && coding != Coding::Off && rows.has_plain_metric();
         let codes = if coded { Codes::new(store.dim(), store.distance_type()) } else { None };
         Self::with_codes(store, graph, dead, codes)
     }

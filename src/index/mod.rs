@@ -17,7 +17,7 @@ use arrow_array::{Array, FixedSizeListArray};
 
 use crate::distance::DistanceType;
 use crate::error::Result;
-use crate::graph::{BuildParams, GraphHealth, HnswGraph};
+use crate::graph::{BuildParams, Coding, GraphHealth, HnswGraph};
 use crate::search::{Hits, IndexVersion, SearchParams};
 use crate::vectors::{
     Appended, ArrowFixedSizeListVectorStore, ElementType, RowIds, SkippedRows, fixed_size_lists,
@@ -63,6 +63,7 @@ pub struct IndexBuilder {
     distance_type: DistanceType,
     element_type: ElementType,
     params: Option<BuildParams>,
+    codes: Option<Coding>,
 }
 
 impl IndexBuilder {
@@ -76,6 +77,13 @@ impl IndexBuilder {
     /// Sets the parameters of the graph.
     pub fn params(mut self, params: BuildParams) -> Self {
         self.params = Some(params);
+        self
+    }
+
+    /// Sets whether the index keeps compact codes of its vectors: of the graph this is
+    /// [`BuildParams::codes`](crate::BuildParams::codes), and an index without one scans by them.
+    pub fn codes(mut self, codes: Coding) -> Self {
+        self.codes = Some(codes);
         self
     }
 
@@ -93,10 +101,14 @@ impl IndexBuilder {
     /// - [`Error::UnsupportedElement`](crate::Error::UnsupportedElement) if the distance type has no meaning for such
     ///   elements.
     pub fn build(self) -> Result<Index> {
-        let Self { dim, distance_type, element_type, params } = self;
+        let Self { dim, distance_type, element_type, params, codes } = self;
         let store = ArrowFixedSizeListVectorStore::try_with_elements(element_type, dim, distance_type)?;
+        let params = params.map(|params| match codes {
+            Some(codes) => params.codes(codes),
+            None => params,
+        });
         let graph = params.map(HnswGraph::try_new).transpose()?;
-        Ok(Index::of(Generation::new(store, graph, &[])))
+        Ok(Index::of(Generation::new(store, graph, &[], codes.unwrap_or_default())))
     }
 }
 
@@ -121,7 +133,7 @@ impl Index {
     /// An index without rows: with a graph of the default parameters over `f32`, unless told otherwise.
     pub fn builder(dim: usize, distance_type: DistanceType) -> IndexBuilder {
         let (element_type, params) = (ElementType::default(), Some(BuildParams::default()));
-        IndexBuilder { dim, distance_type, element_type, params }
+        IndexBuilder { dim, distance_type, element_type, params, codes: None }
     }
 
     /// The index that begins with a generation.

@@ -12,7 +12,7 @@ use arrow_buffer::{Buffer, MutableBuffer};
 
 use crate::error::{Error, Result};
 use crate::format::{FLAT_COLUMN, Storage, VECTOR_ID_COLUMN};
-use crate::graph::HnswGraph;
+use crate::graph::{Coding, HnswGraph};
 use crate::index::{Generation, Index};
 use crate::persist::Loaded;
 use crate::persist::checksum::Sum;
@@ -67,7 +67,7 @@ impl Saved {
         let graph = self.read_graph(memory)?;
         let store = self.read_store(memory)?;
         let tombstones = self.read_tombstones()?;
-        let mut generation = Generation::new(store, graph, &tombstones);
+        let mut generation = Generation::new(store, graph, &tombstones, Coding::default());
         match memory {
             Memory::Heap => {
                 generation.loaded_graph_bytes = self.graph.as_ref().map_or(0, |part| part.sum.bytes as usize);

@@ -12,8 +12,8 @@ use arrow_array::{FixedSizeListArray, Float64Array, RecordBatch, UInt64Array};
 use arrow_buffer::BooleanBuffer;
 use arrow_schema::{DataType, Field};
 use pennon::{
-    BuildParams, DistanceType, ElementType, Error, Hit, Index, LanceBatches, PreparedQuery, RowIds, RowMask,
-    SearchParams, SearchPlan,
+    BuildParams, Coding, DistanceType, ElementType, Error, Hit, Index, LanceBatches, PreparedQuery, RowIds,
+    RowMask, SearchParams, SearchPlan,
 };
 use roaring::RoaringTreemap;
 
@@ -24,23 +24,15 @@ const DIM: usize = 12;
 /// Above the number of rows of any test here.
 const EF: usize = 1_000;
 
-/// With a graph, without, and without but laid out by columns after every write.
-const KINDS: [&str; 3] = ["graph", "flat", "columns"];
+/// With a graph and without, with codes and without.
+const KINDS: [&str; 4] = ["coded graph", "graph", "coded", "flat"];
 
-fn kinds(distance_type: DistanceType) -> [(&'static str, Index); 3] {
+fn kinds(distance_type: DistanceType) -> [(&'static str, Index); 4] {
     KINDS.map(|kind| {
-        let builder = Index::builder(DIM, distance_type);
-        (kind, if kind == "graph" { builder } else { builder.flat() }.build().unwrap())
+        let codes = if kind.starts_with("coded") { Coding::Bytes } else { Coding::Off };
+        let builder = Index::builder(DIM, distance_type).codes(codes);
+        (kind, if kind.ends_with("graph") { builder } else { builder.flat() }.build().unwrap())
     })
-}
-
-/// Lays the rows out, in the kind of index that has them so.
-fn lay_out(kind: &str, index: &Index) {
-    if kind == "columns" {
-        let vectors = index.version().vectors();
-        let laid_out = if index.distance_type() == DistanceType::L1 { 0 } else { vectors / 64 * 64 };
-        assert_eq!(index.build_columns(), laid_out);
-    }
 }
 
 /// All rows there ever were, by vector id, and whether they are alive.
@@ -138,14 +130,12 @@ fn rows_come_change_and_go() {
 
             assert_eq!(index.append(&rows.part(0..200).array(), RowIds::StartingAt(0)).unwrap(), 0..200);
             (0..200).for_each(|row| model.upsert(row as u64, rows.row(row)));
-            lay_out(kind, &index);
             model.check(&index, &queries, &case("200 rows"));
 
             let row_ids: Vec<u64> = (1_000..1_100).rev().collect();
             let given = RowIds::from(UInt64Array::from(row_ids.clone()));
             assert_eq!(index.append(&rows.part(200..300).array(), given).unwrap(), 200..300);
             (200..300).zip(row_ids).for_each(|(row, row_id)| model.upsert(row_id, rows.row(row)));
-            lay_out(kind, &index);
             model.check(&index, &queries, &case("300 rows"));
             let (version, before) = (index.version(), model.clone());
 
@@ -161,7 +151,6 @@ fn rows_come_change_and_go() {
             let given = RowIds::from(UInt64Array::from(row_ids.clone()));
             assert_eq!(index.upsert(&rows.part(300..400).array(), given).unwrap(), 300..400);
             (300..400).zip(row_ids).for_each(|(row, row_id)| model.upsert(row_id, rows.row(row)));
-            lay_out(kind, &index);
             model.check(&index, &queries, &case("with updates"));
 
             for query in queries.iter() {
@@ -196,7 +185,6 @@ fn filters_are_those_of_the_model() {
                     .unwrap();
             }
             (0..400).for_each(|row| model.upsert(row as u64, rows.row(row)));
-            lay_out(kind, &index);
             for row_id in (0..400).step_by(9) {
                 index.delete(row_id).unwrap();
                 model.delete(row_id);
@@ -302,7 +290,6 @@ fn an_export_is_the_live_rows_and_changes_nothing() {
             let mut model = Model::new(distance_type);
             index.append(&rows.array(), RowIds::StartingAt(500)).unwrap();
             (0..300).for_each(|row| model.upsert(500 + row as u64, rows.row(row)));
-            lay_out(kind, &index);
             for row_id in (500..800).step_by(4) {
                 index.delete(row_id).unwrap();
                 model.delete(row_id);
@@ -339,13 +326,10 @@ fn a_flat_index_is_a_scan() {
     (0..3_000).for_each(|row| model.upsert(row as u64, rows.row(row)));
     let index = Index::flat(DIM, DistanceType::L2).unwrap();
     index.append_unique(&rows.array(), 0).unwrap();
-    for laid_out in [0, 2_944] {
-        if laid_out > 0 {
-            assert_eq!(index.build_columns(), laid_out);
-        }
+    {
         let (all, stats) = with_stats(index.search(&query, &SearchParams::new(20)).unwrap());
         assert_eq!(all, model.nearest(&query, 20, |_| true));
-        assert_eq!((stats.plan, stats.distances, stats.nodes), (SearchPlan::Scan, 3_000, 0));
+        assert_eq!((stats.plan, stats.estimates, stats.nodes), (SearchPlan::Scan, 3_000, 0));
         assert!(stats.complete);
 
         // Rows are scanned in the order of their ids.
@@ -375,8 +359,6 @@ fn a_flat_index_is_a_scan() {
     let compaction = index.compact().unwrap();
     assert_eq!((compaction.kept, compaction.removed, compaction.followed), (2_000, 1_000, 0));
     assert_eq!((index.len(), index.tombstones()), (2_000, 0));
-    // Rows stay laid out.
-    assert_eq!(index.build_columns(), 2_000 / 64 * 64);
     model.rows.retain(|row| row.2);
     model.check(&index, &uniform(3, DIM, 12), "compacted");
 }
@@ -448,7 +430,7 @@ fn a_flat_index_takes_every_element() {
         let graph =
             Index::builder(4, distance_type).element_type(ElementType::UInt8).params(params).build().unwrap();
         assert_eq!(flat.append(&bytes(0..200), 7).unwrap(), graph.append(&bytes(0..200), 7).unwrap());
-        assert_eq!((flat.build_columns(), flat.element_type()), (0, ElementType::UInt8));
+        assert_eq!((flat.stats().bytes.codes, flat.element_type()), (0, ElementType::UInt8));
         assert_eq!(flat.skipped(), graph.skipped());
         let found =
             flat.search_batch(&bytes(1..9), &SearchParams::new(20)).unwrap().to_record_batch().unwrap();

@@ -1,12 +1,11 @@
-//! A frozen index, which scans columns and leaves rows out early, answers as one that compares every row: the same
-//! rows, distances to the bit, ties in the same order.
+//! A scan that leaves rows out by their codes answers as one that compares every row: the same rows, distances to the
+//! bit, ties in the same order.
 
 use std::thread;
 
-use arrow_array::types::Float64Type;
-use arrow_array::{FixedSizeListArray, UInt64Array};
+use arrow_array::UInt64Array;
 use arrow_buffer::BooleanBuffer;
-use pennon::{BuildParams, DistanceType, ElementType, Index, PreparedQuery, Reader, RowMask, SearchParams};
+use pennon::{BuildParams, Coding, DistanceType, Index, PreparedQuery, Reader, RowMask, SearchParams};
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
@@ -14,37 +13,40 @@ use roaring::RoaringTreemap;
 
 use crate::data::{METRICS, Rows, Shape, assert_sorted, clustered, in_pool, uniform, with_stats};
 
-fn flat(rows: &Rows, distance_type: DistanceType) -> Index {
-    let index = Index::flat(rows.dim, distance_type).unwrap();
+fn flat(rows: &Rows, distance_type: DistanceType, codes: Coding) -> Index {
+    let index = Index::builder(rows.dim, distance_type).flat().codes(codes).build().unwrap();
     index.append_unique(&rows.array(), 0).unwrap();
     index
 }
 
-/// One index twice, once frozen, of which at least `least` rows are laid out.
+/// One index twice, without codes and with, of at least `least` rows.
 fn pair(rows: &Rows, distance_type: DistanceType, least: usize) -> (Index, Index) {
-    let (plain, frozen) = (flat(rows, distance_type), flat(rows, distance_type));
-    let vectors = frozen.version().vectors();
-    assert_eq!(frozen.build_columns(), vectors / 64 * 64);
+    let indexes = [Coding::Off, Coding::Bytes].map(|codes| flat(rows, distance_type, codes));
+    let vectors = indexes[0].version().vectors();
     assert!(vectors >= least, "{vectors} rows");
-    (plain, frozen)
+    let bytes = indexes.each_ref().map(|index| index.stats().bytes.codes);
+    assert!(bytes[0] == 0 && (bytes[1] > 0) == (distance_type != DistanceType::L1), "{bytes:?}");
+    indexes.into()
 }
 
-fn assert_same(plain: &Index, frozen: &Index, query: &[f32], params: &SearchParams, case: &str) {
-    let readers = [plain.reader(), frozen.reader()];
+fn assert_same(plain: &Index, coded: &Index, query: &[f32], params: &SearchParams, case: &str) {
+    let readers = [plain.reader(), coded.reader()];
     assert_same_read([&readers[0], &readers[1]], query, &[params.clone(), params.clone()], case);
 }
 
-fn assert_same_read([plain, frozen]: [&Reader; 2], query: &[f32], params: &[SearchParams; 2], case: &str) {
+fn assert_same_read([plain, coded]: [&Reader; 2], query: &[f32], params: &[SearchParams; 2], case: &str) {
     let (expected, of_plain) = with_stats(plain.search(query, &params[0]).unwrap());
-    let (found, of_frozen) = with_stats(frozen.search(query, &params[1]).unwrap());
+    let (found, of_coded) = with_stats(coded.search(query, &params[1]).unwrap());
     assert_sorted(&found, case);
     assert!(found == expected, "{case}, {params:?}: {found:?}, not {expected:?}");
-    assert_eq!(of_frozen, of_plain, "{case}");
+    assert_eq!((of_plain.estimates, of_plain.complete, of_coded.complete), (0, true, true), "{case}");
+    let compared = if of_coded.estimates > 0 { of_coded.estimates } else { of_coded.distances };
+    assert_eq!(compared, of_plain.distances, "{case}: rows that were looked at");
+    assert!(of_coded.distances <= of_plain.distances, "{case}");
 }
 
 #[test]
 fn every_dimension_and_odd_sizes() {
-    // Columns are used from 1,024 rows on.
     let sizes = [1, 63, 64, 333, 1_023, 1_024, 1_025, 1_088, 1_151];
     for dim in 1..=130 {
         let n = sizes[dim % sizes.len()].max(if dim % 4 == 0 { 1_100 } else { 1 });
@@ -54,7 +56,7 @@ fn every_dimension_and_odd_sizes() {
             // A few rows twice: ties between blocks.
             let twice = rows.part(0..n.min(9)).values;
             rows.values.extend(twice);
-            let (plain, frozen) = pair(&rows, distance_type, n / 2);
+            let (plain, coded) = pair(&rows, distance_type, n / 2);
             let elsewhere = uniform(2, dim, 1_000 + dim as u64);
             let last = rows.part(n - 1..n);
             for (at, query) in elsewhere.iter().chain(last.iter()).enumerate() {
@@ -63,7 +65,7 @@ fn every_dimension_and_odd_sizes() {
                 }
                 for k in [1, 10, 64, n + 20] {
                     let case = format!("{n} x {dim}, {shape:?}, {distance_type}, query {at}, k = {k}");
-                    assert_same(&plain, &frozen, query, &SearchParams::new(k), &case);
+                    assert_same(&plain, &coded, query, &SearchParams::new(k), &case);
                 }
             }
         }
@@ -80,11 +82,11 @@ fn as_search_exact_says() {
             let graph = Index::hnsw(dim, distance_type, BuildParams::default().ef_construction(20));
             let graph = graph.unwrap();
             graph.append_unique(&rows.array(), 0).unwrap();
-            let (_, frozen) = pair(&rows, distance_type, 1_500);
+            let (_, coded) = pair(&rows, distance_type, 1_500);
             for query in uniform(10, dim, 6).iter().chain([rows.row(0), rows.row(1_499)]) {
                 for k in [1, 10, 300] {
                     let expected = graph.search_exact(query, &SearchParams::new(k)).unwrap().into_vec();
-                    let found = frozen.search(query, &SearchParams::new(k)).unwrap().into_vec();
+                    let found = coded.search(query, &SearchParams::new(k)).unwrap().into_vec();
                     assert_eq!(found, expected, "{shape:?}, {distance_type}, k = {k}");
                 }
             }
@@ -108,14 +110,14 @@ fn extreme_magnitudes() {
                 };
                 let rows = Rows { dim, values: (0..1_100 * dim).map(|_| value()).collect() };
                 let queries = Rows { dim, values: (0..6 * dim).map(|_| value()).collect() };
-                let (plain, frozen) = pair(&rows, distance_type, 0);
+                let (plain, coded) = pair(&rows, distance_type, 0);
                 for query in queries.iter().chain([rows.row(17)]) {
                     if query.iter().all(|&x| x == 0.0) {
                         continue;
                     }
                     for k in [1, 10, 299] {
                         let case = format!("{distance_type}, dim {dim}, 1e{low}..1e{high}, k = {k}");
-                        assert_same(&plain, &frozen, query, &SearchParams::new(k), &case);
+                        assert_same(&plain, &coded, query, &SearchParams::new(k), &case);
                     }
                 }
             }
@@ -132,30 +134,28 @@ fn filters_deletes_versions_and_ranges() {
         let mut rng = StdRng::seed_from_u64(10);
         let mut row_ids: Vec<u64> = (0..N as u64).collect();
         row_ids.shuffle(&mut rng);
-        let (plain, frozen) = pair(&all.part(0..0), distance_type, 0);
-        let indexes = [&plain, &frozen];
+        let (plain, coded) = pair(&all.part(0..0), distance_type, 0);
+        let indexes = [&plain, &coded];
         for index in indexes {
             index.append(&all.part(0..N).array(), UInt64Array::from(row_ids.clone())).unwrap();
             (0..N as u64).step_by(5).for_each(|row_id| index.delete(row_id).unwrap());
         }
-        assert_eq!(frozen.build_columns(), N / 64 * 64);
         let readers = indexes.map(Index::reader);
         for index in indexes {
-            // The last rows are not laid out.
             index.upsert(&all.part(N..N + 500).array(), 0).unwrap();
             (0..N as u64).step_by(7).for_each(|row_id| drop(index.delete(row_id)));
         }
         for percent in [100, 60, 20, 3, 0] {
             let chosen: Vec<bool> = (0..N).map(|_| rng.random_range(0..100) < percent).collect();
             let members: RoaringTreemap = (0..N as u64).filter(|&row_id| chosen[row_id as usize]).collect();
-            for [plain, frozen] in [readers.clone(), indexes.map(Index::reader)] {
-                let vectors = frozen.version().vectors();
+            for [plain, coded] in [readers.clone(), indexes.map(Index::reader)] {
+                let vectors = coded.version().vectors();
                 let bits: BooleanBuffer = (0..vectors).map(|id| chosen[id % N]).collect();
                 let asked = members.clone();
                 let by_ids = |reader: &Reader| reader.mask(bits.clone()).unwrap();
                 let both = |mask: RowMask| [mask.clone(), mask];
                 for masks in [
-                    [by_ids(&plain), by_ids(&frozen)],
+                    [by_ids(&plain), by_ids(&coded)],
                     both(RowMask::from(members.clone())),
                     both(RowMask::predicate(move |row_id| asked.contains(row_id))),
                 ] {
@@ -164,7 +164,7 @@ fn filters_deletes_versions_and_ranges() {
                             let params =
                                 masks.clone().map(|mask| SearchParams::new(k).mask(mask).max_row_id(highest));
                             let case = format!("{distance_type}, {percent} %");
-                            assert_same_read([&plain, &frozen], query, &params, &case);
+                            assert_same_read([&plain, &coded], query, &params, &case);
                             let near = plain.search(query, &params[0]).unwrap().into_vec();
                             let Some(hit) = near.get(near.len() / 2) else { continue };
                             for (lower, upper) in [
@@ -174,18 +174,17 @@ fn filters_deletes_versions_and_ranges() {
                                 (-5.0, -1.0),
                             ] {
                                 let params = params.clone().map(|params| params.distance_range(lower..upper));
-                                assert_same_read([&plain, &frozen], query, &params, &case);
+                                assert_same_read([&plain, &coded], query, &params, &case);
                             }
                         }
                     }
                 }
             }
         }
-        assert_eq!((frozen.len(), frozen.tombstones()), (plain.len(), plain.tombstones()));
-        let (plain, frozen) = (plain.reader().compacted().unwrap(), frozen.reader().compacted().unwrap());
-        assert_eq!(frozen.build_columns(), frozen.len() / 64 * 64);
+        assert_eq!((coded.len(), coded.tombstones()), (plain.len(), plain.tombstones()));
+        let (plain, coded) = (plain.reader().compacted().unwrap(), coded.reader().compacted().unwrap());
         for query in queries.iter() {
-            assert_same(&plain, &frozen, query, &SearchParams::new(100), "compacted");
+            assert_same(&plain, &coded, query, &SearchParams::new(100), "compacted");
         }
     }
 }
@@ -196,60 +195,42 @@ fn many_rows_on_many_threads() {
     for distance_type in METRICS {
         let rows = clustered(50_003, 10, 64, 11).0;
         let queries = clustered(40, 10, 64, 12).0;
-        let (plain, frozen) = pair(&rows, distance_type, 50_003);
+        let (plain, coded) = pair(&rows, distance_type, 50_003);
         for threads in [1, 3] {
             in_pool(threads, || {
                 for query in queries.iter() {
                     for k in [1, 10, 1_000] {
                         let case = format!("{distance_type}, k = {k}, {threads} threads");
-                        assert_same(&plain, &frozen, query, &SearchParams::new(k), &case);
+                        assert_same(&plain, &coded, query, &SearchParams::new(k), &case);
                     }
                 }
                 let params = SearchParams::new(10);
-                let batches = [&plain, &frozen].map(|i| i.search_batch(&queries.array(), &params).unwrap());
+                let batches = [&plain, &coded].map(|i| i.search_batch(&queries.array(), &params).unwrap());
                 assert!(batches[0] == batches[1], "{distance_type}, {threads} threads: batches differ");
             });
         }
     }
 }
 
+/// A scan by codes has to be worth it: most rows are left out without a look at them.
 #[test]
-fn what_is_laid_out() {
-    let rows = uniform(200, 6, 13);
-    let index = flat(&rows.part(0..63), DistanceType::L2);
-    let before = index.resident_bytes();
-    assert_eq!((index.build_columns(), index.resident_bytes()), (0, before));
-    for (end, laid_out) in [(64, 64), (65, 64), (127, 64), (128, 128), (200, 192)] {
-        let vectors = index.version().vectors();
-        index.append(&rows.part(vectors..end).array(), vectors as u64).unwrap();
-        assert_eq!((index.build_columns(), index.build_columns()), (laid_out, laid_out));
-        let grown = index.resident_bytes() - before;
-        assert!(grown >= laid_out * 6 * 4, "{grown} bytes more for {laid_out} rows");
-        assert_eq!(index.stats().bytes.total(), index.resident_bytes());
+fn most_rows_are_left_out() {
+    for distance_type in [DistanceType::L2, DistanceType::Cosine] {
+        let rows = clustered(5_000, 96, 64, 13).0;
+        let (_, coded) = pair(&rows, distance_type, 5_000);
+        let queries = clustered(20, 96, 64, 14).0;
+        let mut distances = 0;
+        for query in queries.iter() {
+            distances += coded.search(query, &SearchParams::new(10)).unwrap().stats().distances;
+        }
+        println!("{distance_type}: {distances} distances for 20 queries of 5,000 rows");
+        assert!(distances < 20 * 5_000 / 10, "{distance_type}: {distances} distances");
     }
-
-    let l1 = flat(&rows, DistanceType::L1);
-    assert_eq!(
-        (l1.build_columns(), l1.search(rows.row(9), &SearchParams::new(1)).unwrap().into_vec()[0].id),
-        (0, 9)
-    );
-    let doubles =
-        Index::builder(2, DistanceType::L2).element_type(ElementType::Float64).flat().build().unwrap();
-    let points = (0..100).map(|x| Some([Some(f64::from(x)), Some(1.0)]));
-    let points = FixedSizeListArray::from_iter_primitive::<Float64Type, _, _>(points, 2);
-    doubles.append(&points, 0).unwrap();
-    assert_eq!(
-        (
-            doubles.build_columns(),
-            doubles.search(&[40.2, 1.0], &SearchParams::new(1)).unwrap().into_vec()[0].id
-        ),
-        (0, 40)
-    );
 }
 
-/// Rows arrive and are laid out while others search: an answer is that of its version.
+/// Rows arrive while others search: an answer is that of its version.
 #[test]
-fn freezing_beside_writers_and_readers() {
+fn beside_a_writer() {
     const N: usize = 6_000;
     let rows = uniform(N, 8, 14);
     let index = Index::flat(8, DistanceType::L2).unwrap();
@@ -257,13 +238,6 @@ fn freezing_beside_writers_and_readers() {
         let writer = scope.spawn(|| {
             for (start, array) in rows.batches(37) {
                 index.append(&array, start).unwrap();
-                index.build_columns();
-            }
-        });
-        let freezer = scope.spawn(|| {
-            for _ in 0..2_000 {
-                index.build_columns();
-                thread::yield_now();
             }
         });
         let mut searches = 0;
@@ -287,9 +261,8 @@ fn freezing_beside_writers_and_readers() {
             }
         }
         writer.join().unwrap();
-        freezer.join().unwrap();
         searches
     });
-    println!("{searches} searches while {N} rows arrived and were laid out");
-    assert_eq!((index.len(), index.build_columns()), (N, N / 64 * 64));
+    println!("{searches} searches while {N} rows arrived");
+    assert_eq!(index.len(), N);
 }
