@@ -97,20 +97,20 @@ fn compare(data: &Data, distance_type: DistanceType, rounds: usize) -> Result<()
     };
     let (plain, frozen) = (index()?, index()?);
     let start = Instant::now();
-    let laid_out = frozen.freeze();
+    let laid_out = frozen.build_columns();
     let freeze = start.elapsed().as_secs_f64();
     let vectors = plain.version().vectors();
     assert_eq!(laid_out, vectors / 64 * 64);
 
     let mut rng = StdRng::seed_from_u64(3);
     for share in SHARES {
-        let mut params = SearchParams::new(K);
-        if share < 100 {
-            let bits: BooleanBuffer = (0..vectors).map(|_| rng.random_range(0..100) < share).collect();
-            params = params.mask(bits);
-        }
+        let bits: BooleanBuffer = (0..vectors).map(|_| rng.random_range(0..100) < share).collect();
+        let params_of = |index: &Index| -> Result<SearchParams> {
+            let params = SearchParams::new(K);
+            Ok(if share < 100 { params.mask(index.reader().mask(bits.clone())?) } else { params })
+        };
         let search = |index: &Index, query: &[f32]| -> Result<(Vec<Hit>, f64)> {
-            let params = params.clone();
+            let params = params_of(index)?;
             let start = Instant::now();
             let hits = index.search(query, &params)?.into_vec();
             Ok((hits, start.elapsed().as_secs_f64() * 1e6))
