@@ -26,7 +26,7 @@ use half::{bf16, f16};
 use lance_linalg::distance::hamming::hamming;
 use lance_linalg::distance::{Cosine, DistanceType as LanceMetric, Dot, L2};
 use pennon::{
-    ArrowFixedSizeListVectorStore, BuildParams, DistanceType, ElementType, Hit, Index, SearchParams,
+    ArrowFixedSizeListVectorStore, BuildParams, DistanceType, ElementType, Hit, Hits, Index, SearchParams,
     VectorSource,
 };
 use rand::rngs::StdRng;
@@ -185,7 +185,7 @@ impl Built {
     }
 
     fn exact(&self, number: usize) -> pennon::Result<Vec<Hit>> {
-        self.index.search_exact(self.query(number), &SearchParams::new(K))
+        self.index.search_exact(self.query(number), &SearchParams::new(K)).map(Hits::into_vec)
     }
 }
 

@@ -18,8 +18,10 @@ static INDEX: LazyLock<Index> = LazyLock::new(|| support::index(ROWS, 32, Distan
 #[divan::bench(sample_count = 10, sample_size = 1)]
 fn export_100_000(bencher: Bencher<'_, '_>) {
     LazyLock::force(&INDEX);
+    let reader = INDEX.reader();
+    let Some(graph) = reader.graph() else { unreachable!("an index with a graph") };
     bencher.bench_local(|| {
-        let batch = INDEX.reader().graph().unwrap().to_lance_hnsw_batch()?;
+        let batch = graph.to_lance_hnsw_batch()?;
         assert!(batch.num_rows() > ROWS);
         Ok::<_, pennon::Error>(batch)
     });
@@ -27,7 +29,7 @@ fn export_100_000(bencher: Bencher<'_, '_>) {
 
 #[divan::bench(sample_count = 10, sample_size = 1)]
 fn import_100_000(bencher: Bencher<'_, '_>) {
-    let Ok(batch) = INDEX.reader().graph().unwrap().to_lance_hnsw_batch() else {
+    let Some(Ok(batch)) = INDEX.reader().graph().map(|graph| graph.to_lance_hnsw_batch()) else {
         unreachable!("an export of 100,000 rows")
     };
     bencher.bench_local(|| {

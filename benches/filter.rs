@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use arrow_array::{FixedSizeListArray, UInt64Array};
 use arrow_buffer::BooleanBuffer;
-use pennon::{BuildParams, Hit, Index, SearchParams, SearchPlan};
+use pennon::{BuildParams, Hit, Index, Reader, SearchParams, SearchPlan};
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
@@ -101,11 +101,11 @@ impl Recall {
         self.found as f64 / self.wanted as f64
     }
 
-    fn of(index: &Index, data: &Data, params: &SearchParams) -> Result<f64> {
+    fn of(reader: &Reader, data: &Data, params: &SearchParams) -> Result<f64> {
         let mut recall = Self::default();
         for query in data.queries() {
-            let truth = index.search_exact(query, &params)?.into_vec();
-            recall.count(&index.search(query, &params)?.into_vec(), &truth);
+            let truth = reader.search_exact(query, params)?;
+            recall.count(&reader.search(query, params)?, &truth);
         }
         Ok(recall.value())
     }
@@ -125,7 +125,7 @@ struct Masked {
 
 impl Masked {
     fn measure(&mut self, index: &Index, query: &[f32], mask: &BooleanBuffer, ef: usize) -> Result<()> {
-        let params = SearchParams::new(K).ef(ef).mask(mask.clone());
+        let params = SearchParams::new(K).ef(ef).mask(index.reader().mask(mask.clone())?);
         // In every order: who goes after another finds rows in the caches.
         for order in ORDERS {
             let (mut hits, mut truth) = (Vec::new(), Vec::new());
@@ -137,14 +137,14 @@ impl Masked {
                         self.exact.push(micros(start));
                     }
                     1 => {
-                        let (found, stats) = with_stats(index.search(query, &params)?);
+                        let found = index.search(query, &params)?;
                         self.search.push(micros(start));
-                        self.plans[match stats.plan {
+                        self.plans[match found.stats().plan {
                             SearchPlan::Graph => 0,
                             SearchPlan::FilteredGraph => 1,
                             _ => 2,
                         }] += 1;
-                        hits = found;
+                        hits = found.into_vec();
                     }
                     _ => {
                         index.search(query, &SearchParams::new(K).ef(ef))?.into_vec();
@@ -211,34 +211,34 @@ fn matches(rows: usize, percent: f64) -> usize {
 /// Searches of versions with more and more dead rows, in turn: older versions stay as they were.
 fn deletes(index: &Index, data: &Data, ef: usize, order: &[u64]) -> Result<()> {
     let rows = index.len();
-    let mut versions = vec![(0, index.version())];
+    let mut versions = vec![(0, index.reader())];
     let mut per_delete = 0.0;
     for until in [1, rows / 100, rows / 10] {
         let dying = &order[index.tombstones()..until];
         let start = Instant::now();
         dying.iter().try_for_each(|&row_id| index.delete(row_id))?;
         per_delete = micros(start) / dying.len() as f64;
-        versions.push((until, index.version()));
+        versions.push((until, index.reader()));
     }
     let (mut measured, mut first) = (vec![Vec::new(); versions.len()], 0);
     for query in data.queries().cycle().take(ROUNDS * QUERIES) {
         // Each is the first one in turn: it finds the rows out of the caches.
         first = (first + 1) % versions.len();
         for at in (first..versions.len()).chain(0..first) {
-            let ((dead, version), measured) = (versions[at], &mut measured[at]);
-            let params = SearchParams::new(K).ef(ef).version(version);
+            let ((dead, reader), measured) = (&versions[at], &mut measured[at]);
+            let params = SearchParams::new(K).ef(ef);
             let start = Instant::now();
-            let hits = index.search(query, &params)?.into_vec();
+            let hits = reader.search(query, &params)?;
             measured.push(micros(start));
             assert_eq!(hits.len(), K.min(rows - dead));
         }
     }
     println!("\n{:<12}{:>11}{:>8}{:>8}", "dead rows", "search", "ratio", "recall");
     let mut without = None;
-    for (&(dead, version), measured) in versions.iter().zip(&mut measured) {
+    for ((dead, reader), measured) in versions.iter().zip(&mut measured) {
         let search = median(measured);
         let ratio = search / *without.get_or_insert(search);
-        let recall = Recall::of(index, data, &SearchParams::new(K).ef(ef).version(version))?;
+        let recall = Recall::of(reader, data, &SearchParams::new(K).ef(ef))?;
         println!("{dead:<12}{search:>11.1}{ratio:>8.3}{recall:>8.4}");
         assert!(recall >= LEAST, "recall {recall} with {dead} rows dead");
     }
@@ -261,7 +261,7 @@ fn compaction(index: &Index, data: &Data, ef: usize, order: &[u64]) -> Result<In
         live.sort_unstable();
 
         let start = Instant::now();
-        let compacted = index.compact()?;
+        let compacted = index.reader().compacted()?;
         let compact = start.elapsed().as_secs_f64();
 
         let values: Vec<f32> = live.iter().flat_map(|&row| row_of(data, row as usize)).copied().collect();
@@ -274,7 +274,8 @@ fn compaction(index: &Index, data: &Data, ef: usize, order: &[u64]) -> Result<In
         let rows = order.len() - until;
         assert_eq!((compacted.len(), compacted.tombstones(), built.len()), (rows, 0, rows));
         let params = SearchParams::new(K).ef(ef);
-        let (ours, theirs) = (Recall::of(&compacted, data, &params)?, Recall::of(&built, data, &params)?);
+        let (ours, theirs) =
+            (Recall::of(&compacted.reader(), data, &params)?, Recall::of(&built.reader(), data, &params)?);
         let ratio = build / compact;
         println!("{percent:<8}{rows:>9}{compact:>12.2}{build:>10.2}{ratio:>8.2}{ours:>18.4}{theirs:>14.4}");
         assert!(ours.min(theirs) >= LEAST, "recall {ours} compacted, {theirs} built");

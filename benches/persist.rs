@@ -69,8 +69,8 @@ fn main() -> Result<()> {
 
     let (mut loads, mut maps) = (Vec::new(), Vec::new());
     for _ in 0..sizes.rounds {
-        loads.push(timed(|| Index::load(&dir))?.1);
-        maps.push(timed(|| mapped(&dir))?.1);
+        loads.push(timed(|| load(&dir, false))?.1);
+        maps.push(timed(|| load(&dir, true))?.1);
     }
     let megabytes = megabytes_in(&dir)?;
     println!("\n| {megabytes:.1} MB of files | seconds | MB/s |\n|---|---|---|");
@@ -81,6 +81,14 @@ fn main() -> Result<()> {
     let answers: Vec<_> = queries.iter().map(|query| search(&index, query)).collect::<Result<_>>()?;
     drop(index);
     searches(&dir, &queries, &answers, sizes.rounds)
+}
+
+/// The index of a directory, in memory or mapped.
+fn load(dir: &Path, mapped: bool) -> pennon::Result<Index> {
+    // SAFETY: nobody writes to the files of this benchmark.
+    #[allow(unsafe_code, reason = "the files are those of the benchmark")]
+    let loaded = if mapped { unsafe { Index::load_mmap(dir) } } else { Index::load(dir) };
+    loaded.map(|loaded| loaded.index)
 }
 
 /// The result of a call, and the seconds that it took.
@@ -96,7 +104,7 @@ fn search(index: &Index, query: &[f32]) -> Result<Vec<Hit>> {
 
 /// Single searches of the loaded and of the mapped index, each first in every other round.
 fn searches(dir: &Path, queries: &[&[f32]], answers: &[Vec<Hit>], rounds: usize) -> Result<()> {
-    let mut variants = [("loaded", Index::load(dir)?, Vec::new()), ("mapped", mapped(dir)?, Vec::new())];
+    let mut variants = [("loaded", load(dir, false)?, Vec::new()), ("mapped", load(dir, true)?, Vec::new())];
     // The first round brings the pages of the mapping into the process, and is not measured.
     for round in 0..=rounds {
         for (_, index, micros) in &mut variants {
@@ -129,7 +137,7 @@ fn memory_of_a_load(home: &Path, mapped: bool) -> Result<()> {
     let dir = home.join(INDEX);
     let way = if mapped { "load_mmap" } else { "load" };
     resident(&format!("before {way}"));
-    let index = if mapped { mapped(&dir)? } else { Index::load(&dir)? };
+    let index = load(&dir, mapped)?;
     resident("after it");
     for query in queries.chunks_exact(dim) {
         assert_eq!(search(&index, query)?.len(), 10);

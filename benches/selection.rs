@@ -37,7 +37,9 @@ fn main() -> Result<()> {
         let start = Instant::now();
         index.append_unique(&vectors, 0)?;
         let seconds = start.elapsed().as_secs_f64();
-        let health = index.health().unwrap();
+        let reader = index.reader();
+        let graph = reader.graph().ok_or("the index has a graph")?;
+        let health = graph.health();
         assert_eq!((health.nodes, health.unreachable()), (rows, 0), "{params:?}: {health}");
         if truth.is_empty() {
             for query in data.queries() {
@@ -51,11 +53,11 @@ fn main() -> Result<()> {
             let hits = index.search(query, &SearchParams::new(K).ef(EF))?;
             assert_eq!(hits.len(), K.min(rows));
             found += hits.iter().filter(|hit| truth.contains(&hit.id)).count();
-            distances += hits.stats().distances + hits.stats().estimates;
+            distances += hits.stats().compared();
         }
         let recall = found as f64 / truth.iter().map(HashSet::len).sum::<usize>() as f64;
         let per_query = distances as f64 / truth.len() as f64;
-        let bytes = index.resident_bytes() as f64 / rows as f64;
+        let bytes = graph.resident_bytes() as f64 / rows as f64;
         let yes = |option: bool| if option { "yes" } else { "" };
         let (extend, keep) = (yes(params.extend_candidates), yes(params.keep_pruned));
         let (m0, degree) = (params.m0.unwrap_or(2 * params.m), health.mean_degree());

@@ -16,7 +16,7 @@ use arrow_array::{BooleanArray, Int64Array, RecordBatch};
 use arrow_ord::cmp::lt_eq;
 use arrow_schema::ArrowError;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-use pennon::{BuildParams, DistanceType, Index, Metadata, RowIds, RowMask, SearchParams, VectorIndex};
+use pennon::{BuildParams, DistanceType, Index, Metadata, RowMask, SearchParams};
 
 const WORDS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/glove-words.parquet");
 const FREQUENT: i64 = 500;
@@ -25,17 +25,16 @@ const FREQUENT: i64 = 500;
 pub fn main() -> Result<(), Box<dyn Error>> {
     let graph = Index::hnsw(100, DistanceType::Cosine, BuildParams::default())?;
     let flat = Index::flat(100, DistanceType::Cosine)?;
-    let kinds: [(&str, &dyn VectorIndex); 2] = [("graph", &graph), ("scan", &flat)];
-    for (kind, index) in kinds {
-        let metadata = Metadata::new(index.distance_type());
+    for (kind, index) in [("graph", graph), ("scan", flat)] {
+        let metadata = Metadata::new(&index.reader());
         // By row id, which is the row in the file.
         let mut words = Vec::new();
         let mut guitar = None;
         for batch in ParquetRecordBatchReaderBuilder::try_new(File::open(WORDS)?)?.build()? {
             let batch = batch?;
             let vectors = batch["vector"].as_fixed_size_list();
-            let ids = index.append(vectors, RowIds::StartingAt(words.len() as u64))?;
-            metadata.append(ids, &batch, vectors)?;
+            let appended = index.append(vectors, words.len() as u64)?;
+            metadata.append(&appended, &batch)?;
             for (row, word) in batch["word"].as_string::<i32>().iter().enumerate() {
                 let word = word.unwrap_or_default().to_owned();
                 if word == "guitar" {
@@ -47,20 +46,20 @@ pub fn main() -> Result<(), Box<dyn Error>> {
         let guitar = guitar.ok_or("no guitar")?;
         let query = guitar.as_primitive::<Float32Type>().values();
 
-        let version = index.version();
+        let reader = index.reader();
         let most_frequent = Int64Array::new_scalar(FREQUENT);
-        let frequent = metadata.mask(version, |batch| lt_eq(&batch["rank"], &most_frequent))?;
-        let alike = metadata.mask(version, begins_with_g)?;
+        let frequent = metadata.mask(&reader, |batch| lt_eq(&batch["rank"], &most_frequent))?;
+        let alike = metadata.mask(&reader, begins_with_g)?;
         let masks: [(&str, Option<RowMask>); 3] =
             [("all words", None), ("500 most frequent", Some(frequent)), ("g...", Some(alike))];
         for (name, mask) in masks {
-            let mut params = SearchParams::new(6).version(version);
+            let mut params = SearchParams::new(6);
             params.mask = mask;
-            let (hits, stats) = index.search_stats(query, &params)?;
+            let hits = reader.search(query, &params)?;
             let found: Vec<&str> = hits.iter().map(|hit| words[hit.row_id as usize].as_str()).collect();
             assert!(name != "g..." || found.iter().all(|word| word.starts_with('g')), "{found:?}");
             assert!(name != "500 most frequent" || hits.iter().all(|hit| hit.row_id < 500), "{found:?}");
-            println!("{kind:<6} {name:<18} {:<60} {} distances", found.join(" "), stats.distances);
+            println!("{kind:<6} {name:<18} {:<60} {} distances", found.join(" "), hits.stats().distances);
         }
     }
     Ok(())

@@ -17,7 +17,7 @@ use arrow_array::cast::AsArray;
 use arrow_array::{ArrayRef, FixedSizeListArray, RecordBatch, StringArray, UInt8Array};
 use arrow_schema::{DataType, Field};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-use pennon::{BuildParams, DistanceType, ElementType, Index, SearchParams, VectorSource};
+use pennon::{BuildParams, DistanceType, ElementType, Index, SaveOptions, SearchParams, VectorSource};
 
 const WORDS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/glove-words.parquet");
 const OUTPUT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/paired");
@@ -112,10 +112,8 @@ fn build_and_save(texts: &Path, pictures: &Path) -> Result<(), Box<dyn Error>> {
     // Every row has a usable vector on both sides: vector ids are row ids, and labels are those of the rows.
     assert_eq!((text.len(), image.len()), (words.len(), words.len()));
     let words: ArrayRef = Arc::new(StringArray::from(words));
-    text.save_with(
-        texts,
-        &SaveOptions::new().labels(RecordBatch::try_from_iter([("word", words)])?.clone()),
-    )?;
+    let labels = RecordBatch::try_from_iter([("word", words)])?;
+    text.save_with(texts, &SaveOptions::new().labels(labels))?;
     image.save(pictures)?;
     Ok(())
 }
@@ -126,18 +124,21 @@ pub fn main() -> Result<(), Box<dyn Error>> {
     build_and_save(&texts, &pictures)?;
 
     // What another process would do: nothing but the words themselves is read into memory.
-    let (text, image) = (mapped(&texts)?, mapped(&pictures)?);
-    let labels = Index::load_labels(&texts)?.ok_or("the words were saved with the texts")?;
+    // SAFETY: nobody writes to files that were saved, least of all this program.
+    #[allow(unsafe_code, reason = "only who knows the directory can promise that its files stay")]
+    let (texts, pictures) = unsafe { (Index::load_mmap(&texts)?, Index::load_mmap(&pictures)?) };
+    let (text, image) = (texts.index.reader(), pictures.index.reader());
+    let labels = texts.labels.ok_or("the words were saved with the texts")?;
     let words = labels["word"].as_string::<i32>();
     let name = |row_id: u64| words.value(row_id as usize);
 
     let photo = photograph(&picture("guitar"));
     println!("A photograph:");
     show(&photo);
-    let seen = image.search(&photo, &SearchParams::new(1))?.into_vec()[0];
+    let seen = image.search(&photo, &SearchParams::new(1))?[0];
     println!("shows row {}, {:?}. Words that mean something like it:", seen.row_id, name(seen.row_id));
     let meanings = text.snapshot();
-    let related = text.search(meanings.vector(seen.id), &SearchParams::new(6))?.into_vec();
+    let related = text.search(meanings.vector(seen.id), &SearchParams::new(6))?;
     for hit in &related[1..] {
         println!("    {:<8} {:.3}", name(hit.row_id), hit.distance);
     }
@@ -148,7 +149,7 @@ pub fn main() -> Result<(), Box<dyn Error>> {
     let pixels = image.snapshot();
     let pixels = pixels.widened(related[1].id);
     show(&pixels);
-    for hit in &image.search(&pixels, &SearchParams::new(5))?.into_vec()[1..] {
+    for hit in &image.search(&pixels, &SearchParams::new(5))?[1..] {
         println!("    {:<8} {:.0} pixels differ", name(hit.row_id), hit.distance / (255.0 * 255.0));
     }
     Ok(())

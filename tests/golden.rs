@@ -17,8 +17,8 @@ use arrow_buffer::Buffer;
 use arrow_schema::{DataType, Field, FieldRef};
 use half::f16;
 use pennon::{
-    ArrowFixedSizeListVectorStore, BuildParams, DistanceType, ElementType, HnswIndex, SearchParams,
-    VectorSource, VectorStoreSnapshot,
+    ArrowFixedSizeListVectorStore, BuildParams, DistanceType, ElementType, Index, SearchParams, VectorSource,
+    VectorStoreSnapshot,
 };
 
 const DISTANCES: u64 = 0x311f_dc42_bd56_8ba9;
@@ -86,15 +86,15 @@ fn graphs() -> (u64, u64) {
         let values: Vec<f32> = (0..n * dim).map(|_| numbers.float()).collect();
         let values: ArrayRef = Arc::new(Float32Array::from(values));
         let vectors = list(values, dim);
-        let index = HnswIndex::try_new(dim, distance_type, BuildParams::default()).unwrap();
+        let index = Index::hnsw(dim, distance_type, BuildParams::default()).unwrap();
         index.append(&vectors, 0).unwrap();
         // Lance has no L1.
         if distance_type != DistanceType::L1 {
-            graphs.batch(&index.graph().to_lance_hnsw_batch(None).unwrap());
+            graphs.batch(&index.reader().graph().unwrap().to_lance_hnsw_batch().unwrap());
         }
         for _ in 0..20 {
             let query: Vec<f32> = (0..dim).map(|_| numbers.float()).collect();
-            for hit in index.search(&query, SearchParams::new(10, 40)).unwrap() {
+            for hit in index.search(&query, &SearchParams::new(10).ef(40)).unwrap() {
                 answers.bytes(&hit.id.to_le_bytes());
                 answers.float(hit.distance);
             }

@@ -28,7 +28,7 @@ impl VectorStoreSnapshot {
     /// in the schema metadata, under `distance_type`.
     ///
     /// The elements are as they came too, whatever they are, so that the batch comes back without a loss
-    /// ([`HnswIndex::from_lance_batches`](crate::HnswIndex::from_lance_batches)). Lance 14.0.2 does not search all of
+    /// ([`Index::from_lance_batches`](crate::Index::from_lance_batches)). Lance 14.0.2 does not search all of
     /// them in this form:
     ///
     /// | elements | in Lance |

@@ -41,6 +41,7 @@ mod repair;
 mod stats;
 mod walk;
 
+use std::fmt;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
@@ -104,6 +105,15 @@ pub(crate) struct Writer {
     upper_rows: u32,
     /// An imported graph may come without edge distances; they are computed at the first insert.
     distances_known: bool,
+}
+
+impl fmt::Debug for HnswGraph {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (nodes, metric) = (self.len(), self.metric.get());
+        let mut debug = f.debug_struct("HnswGraph");
+        debug.field("nodes", &nodes).field("metric", &metric).field("params", &self.params);
+        debug.finish_non_exhaustive()
+    }
 }
 
 impl HnswGraph {

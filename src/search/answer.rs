@@ -137,7 +137,7 @@ pub struct SearchStats {
     pub distances: u64,
     /// Distances estimated from compact codes, or bounded by them.
     pub estimates: u64,
-    /// Rows met by estimate whose exact distance was then computed.
+    /// The part of `distances` that was computed for rows met by estimate.
     pub reranked: u64,
     /// Nodes expanded.
     pub nodes: u64,
@@ -145,4 +145,12 @@ pub struct SearchStats {
     pub ef: usize,
     /// False if a deadline or a limit of distances ended the search before it was done.
     pub complete: bool,
+}
+
+impl SearchStats {
+    /// Rows compared with the query, by estimate or by distance: what
+    /// [`SearchParams::max_distances`](crate::SearchParams::max_distances) limits.
+    pub fn compared(&self) -> u64 {
+        self.distances + self.estimates - self.reranked
+    }
 }

@@ -13,7 +13,7 @@ pub(crate) struct Effort {
     pub distances: u64,
     /// Distances estimated from codes, or bounded by them.
     pub estimates: u64,
-    /// Distances of those computed for rows that were met by estimate.
+    /// Distances of these that were computed for rows met by estimate.
     pub reranked: u64,
     /// Nodes expanded.
     pub nodes: u64,
@@ -54,7 +54,7 @@ impl Effort {
     /// Rows compared with the query, by whatever means.
     #[inline(always)]
     pub fn scored(&self) -> u64 {
-        self.distances + self.estimates
+        self.distances + self.estimates - self.reranked
     }
 
     /// Whether the search has to end. Asked before each expansion and each block of a scan.

@@ -25,7 +25,7 @@ pub struct SearchParams {
     pub distance_range: Option<Range<f32>>,
     /// When to end with the best so far.
     pub deadline: Option<Instant>,
-    /// Distances, estimates included, computed before the search ends with the best so far.
+    /// Rows compared, by estimate or by distance, before the search ends with the best so far.
     pub max_distances: Option<u64>,
 }
 
@@ -81,7 +81,7 @@ impl SearchParams {
         self
     }
 
-    /// Ends after about so many distances with the best so far; [`Hits::complete`](crate::Hits::complete) tells.
+    /// Ends when about so many rows were compared with the query, with the best so far; [`Hits::complete`](crate::Hits::complete) tells.
     pub fn max_distances(mut self, max_distances: u64) -> Self {
         self.max_distances = Some(max_distances);
         self

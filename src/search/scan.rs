@@ -142,6 +142,9 @@ impl<'a, S: VectorSource + ?Sized> Nearest<'a, S> {
         let distances = &mut distances[..ids.len()];
         self.source.distances_to(self.query, ids, distances);
         effort.distances += ids.len() as u64;
+        if self.codes.is_some() {
+            effort.reranked += ids.len() as u64;
+        }
         for (&id, &distance) in ids.iter().zip(distances.iter()) {
             let key = key(distance, id);
             if self.range.as_ref().is_none_or(|range| range.contains(&key)) {

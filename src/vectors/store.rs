@@ -14,7 +14,8 @@ macro_rules! of_elements {
     };
 }
 
-use std::ops::Range;
+use std::fmt;
+use std::ops::{Deref, Range};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow_array::{Array, ArrayRef, FixedSizeListArray, UInt64Array};
@@ -84,6 +85,21 @@ impl Elements {
             Self::Int8(directory) => Self::Int8(directory.copied(ids)?),
             Self::UInt8(directory) => Self::UInt8(directory.copied(ids)?),
         })
+    }
+}
+
+impl fmt::Debug for ArrowFixedSizeListVectorStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { dim, distance_type, element_type, .. } = self;
+        let mut debug = f.debug_struct("ArrowFixedSizeListVectorStore");
+        debug.field("len", &self.committed_len()).field("dim", dim).field("distance_type", distance_type);
+        debug.field("element_type", element_type).finish_non_exhaustive()
+    }
+}
+
+impl<S: Deref<Target = ArrowFixedSizeListVectorStore>> fmt::Debug for VectorStoreSnapshot<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("VectorStoreSnapshot").field("len", &self.len).field("of", &*self.store).finish()
     }
 }
 

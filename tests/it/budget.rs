@@ -64,18 +64,18 @@ fn a_limit_of_distances_ends_a_search() {
             for limit in [0, 1, 10, 100, 1_000, 10_000] {
                 let (found, stats) = search(query, params.clone().max_distances(limit), |_| true);
                 let case = format!("k {k}, ef {ef}, limit {limit}: {stats:?}");
-                assert!(stats.distances <= limit + BLOCK, "{case}");
+                assert!(stats.compared() <= limit + BLOCK, "{case}");
                 if stats.complete {
                     assert_eq!(found, whole, "{case}");
                 }
-                if limit + BLOCK < unlimited.distances {
-                    assert!(!stats.complete, "{case}, {} without a limit", unlimited.distances);
+                if limit + BLOCK < unlimited.compared() {
+                    assert!(!stats.complete, "{case}, {} without a limit", unlimited.compared());
                 }
                 if limit >= 1_000 {
                     assert!(!found.is_empty(), "{case}");
                 }
             }
-            assert!(unlimited.distances > 10 + BLOCK, "{unlimited:?}: nothing is ended early here");
+            assert!(unlimited.compared() > 10 + BLOCK, "{unlimited:?}: nothing is ended early here");
         }
     }
 }
@@ -88,14 +88,14 @@ fn a_generous_budget_changes_nothing() {
         for query in shared().queries.iter() {
             let (whole, unlimited) = search(query, params.clone(), |_| true);
             for params in [
-                params.clone().max_distances(2 * unlimited.distances + 1_000),
+                params.clone().max_distances(2 * unlimited.compared() + 1_000),
                 params.clone().max_distances(u64::MAX),
                 params.clone().deadline(far_away()),
                 params.clone().deadline(far_away()).max_distances(1_000_000),
             ] {
                 let (found, stats) = search(query, params.clone(), |_| true);
                 assert_eq!((&found, stats.complete), (&whole, true), "{params:?}: {stats:?}");
-                assert_eq!(stats.distances, unlimited.distances, "{params:?}");
+                assert_eq!(stats.compared(), unlimited.compared(), "{params:?}");
             }
         }
     }
@@ -108,7 +108,7 @@ fn what_is_found_early_is_near() {
     for query in shared().queries.iter() {
         let params = SearchParams::new(10).ef(400);
         let (whole, unlimited) = search(query, params.clone(), |_| true);
-        let (found, stats) = search(query, params.max_distances(unlimited.distances * 7 / 10), |_| true);
+        let (found, stats) = search(query, params.max_distances(unlimited.compared() * 7 / 10), |_| true);
         assert_eq!(found.len(), 10, "{stats:?}");
         hits += found.iter().filter(|result| result.distance <= whole[9].distance).count();
         ended += usize::from(!stats.complete);
@@ -125,8 +125,8 @@ fn a_deadline_in_the_past_ends_every_search() {
         for (k, ef) in [(10, 100), (10, 5_000), (usize::MAX, 10)] {
             let (found, stats) = search(query, SearchParams::new(k).ef(ef).deadline(past), |_| true);
             assert!(!stats.complete, "k {k}, ef {ef}: {stats:?}");
-            assert!(stats.distances <= BLOCKS, "k {k}, ef {ef}: {stats:?}");
-            assert!(found.len() as u64 <= stats.distances, "{} rows of {stats:?}", found.len());
+            assert!(stats.compared() <= BLOCKS, "k {k}, ef {ef}: {stats:?}");
+            assert!(found.len() as u64 <= stats.compared(), "{} rows of {stats:?}", found.len());
         }
     }
     let queries = shared().queries.array();
@@ -151,18 +151,18 @@ fn budgets_hold_where_rows_are_filtered() {
             for limit in [0, 50, 500, 5_000, 1_000_000] {
                 let (found, stats) = search(query, params.clone().max_distances(limit), admits);
                 let case = format!("one row in {every}, limit {limit}: {stats:?}");
-                assert!(stats.distances <= limit + BLOCK, "{case}");
+                assert!(stats.compared() <= limit + BLOCK, "{case}");
                 if stats.complete {
                     assert_eq!(found, whole, "{case}");
                 }
                 match limit {
                     0 => assert!(!stats.complete, "{case}"),
                     1_000_000 => assert!(stats.complete, "{case}"),
-                    _ => assert!(!stats.complete || limit + BLOCK >= unlimited.distances, "{case}"),
+                    _ => assert!(!stats.complete || limit + BLOCK >= unlimited.compared(), "{case}"),
                 }
             }
             let (_, stats) = search(query, params.clone().deadline(past), admits);
-            assert!(!stats.complete && stats.distances <= BLOCKS, "one row in {every}, past: {stats:?}");
+            assert!(!stats.complete && stats.compared() <= BLOCKS, "one row in {every}, past: {stats:?}");
             let (found, stats) = search(query, params.deadline(far_away()), admits);
             assert!(found == whole && stats.complete, "one row in {every}: {stats:?}");
         }

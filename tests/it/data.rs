@@ -1,18 +1,17 @@
 //! Seeded rows in awkward shapes, Arrow arrays made of them, and the exact answers in f64.
 
 use std::ops::Range;
-use std::path::Path;
 use std::sync::Arc;
 
-use arrow_array::{FixedSizeListArray, Float32Array, RecordBatch};
+use arrow_array::{FixedSizeListArray, Float32Array};
 use arrow_buffer::NullBuffer;
 use arrow_schema::{DataType, Field};
-use pennon::{
-    BuildParams, DistanceType, Hit, Hits, HnswGraph, Index, LanceBatches, Result, SearchStats, VectorSource,
-};
+use pennon::{BuildParams, DistanceType, Hit, Index, VectorSource};
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
+
+pub use crate::kit::{graph_of, import, load, load_labels, open_mapped, pair, with_stats};
 
 pub const METRICS: [DistanceType; 3] = [DistanceType::L2, DistanceType::Cosine, DistanceType::Dot];
 
@@ -247,45 +246,6 @@ pub fn build(rows: &Rows, distance_type: DistanceType, params: &BuildParams, bat
         index.append(&array, start).unwrap();
     }
     index
-}
-
-/// The rows of an answer, and what it cost.
-pub fn with_stats(hits: Hits) -> (Vec<Hit>, SearchStats) {
-    let stats = *hits.stats();
-    (hits.into_vec(), stats)
-}
-
-/// The batches of an index with a graph: the graph and the vectors.
-pub fn pair(batches: LanceBatches) -> (RecordBatch, RecordBatch) {
-    (batches.graph.unwrap(), batches.vectors)
-}
-
-/// The index of a graph and its vectors.
-pub fn import(graph: &RecordBatch, vectors: &RecordBatch) -> Result<Index> {
-    Index::from_lance_batches(&LanceBatches::new(Some(graph.clone()), vectors.clone()))
-}
-
-/// A copy of an index's graph, of which dead rows are nodes as well.
-pub fn graph_of(index: &Index) -> HnswGraph {
-    HnswGraph::from_lance_hnsw_batch(&index.reader().graph().unwrap().to_lance_hnsw_batch().unwrap()).unwrap()
-}
-
-/// The index of a directory, in memory.
-pub fn load(dir: impl AsRef<Path>) -> Result<Index> {
-    Index::load(dir).map(|loaded| loaded.index)
-}
-
-/// The index of a directory, mapped from its files.
-pub fn open_mapped(dir: impl AsRef<Path>) -> Result<Index> {
-    // SAFETY: what tests do to files that are mapped is to remove them, which leaves the mapping as it is.
-    #[allow(unsafe_code, reason = "the files are those of the test")]
-    let loaded = unsafe { Index::load_mmap(dir) };
-    loaded.map(|loaded| loaded.index)
-}
-
-/// The labels of a directory.
-pub fn load_labels(dir: impl AsRef<Path>) -> Result<Option<RecordBatch>> {
-    Index::load(dir).map(|loaded| loaded.labels)
 }
 
 pub fn in_pool<T: Send>(threads: usize, work: impl FnOnce() -> T + Send) -> T {

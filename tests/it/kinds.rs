@@ -329,21 +329,21 @@ fn a_flat_index_is_a_scan() {
     {
         let (all, stats) = with_stats(index.search(&query, &SearchParams::new(20)).unwrap());
         assert_eq!(all, model.nearest(&query, 20, |_| true));
-        assert_eq!((stats.plan, stats.estimates, stats.nodes), (SearchPlan::Scan, 3_000, 0));
+        assert_eq!((stats.plan, stats.compared(), stats.nodes), (SearchPlan::Scan, 3_000, 0));
         assert!(stats.complete);
 
         // Rows are scanned in the order of their ids.
         for limit in [0, 1, 300, 2_000, 2_999] {
             let params = SearchParams::new(20).max_distances(limit);
             let (found, stats) = with_stats(index.search(&query, &params).unwrap());
-            assert!((limit..=limit + 256).contains(&stats.distances), "{stats:?} for a limit of {limit}");
-            assert_eq!(stats.complete, stats.distances == 3_000, "{stats:?}");
-            assert_eq!(found, model.nearest(&query, 20, |hit| u64::from(hit.id) < stats.distances));
+            assert!((limit..=limit + 256).contains(&stats.compared()), "{stats:?} for a limit of {limit}");
+            assert_eq!(stats.complete, stats.compared() == 3_000, "{stats:?}");
+            assert_eq!(found, model.nearest(&query, 20, |hit| u64::from(hit.id) < stats.compared()));
         }
         let params = SearchParams::new(20).deadline(Instant::now() - Duration::from_millis(1));
         let (found, stats) = with_stats(index.search(&query, &params).unwrap());
-        assert!(!stats.complete && stats.distances < 3_000, "{stats:?}");
-        assert_eq!(found, model.nearest(&query, 20, |hit| u64::from(hit.id) < stats.distances));
+        assert!(!stats.complete && stats.compared() < 3_000, "{stats:?}");
+        assert_eq!(found, model.nearest(&query, 20, |hit| u64::from(hit.id) < stats.compared()));
         let hour = Instant::now() + Duration::from_secs(3_600);
         let params = SearchParams::new(20).deadline(hour).max_distances(3_000);
         let (found, stats) = with_stats(index.search(&query, &params).unwrap());

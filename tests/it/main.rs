@@ -25,6 +25,8 @@ mod handover;
 mod hostile;
 mod import;
 mod kinds;
+#[path = "../kit/mod.rs"]
+mod kit;
 mod metadata;
 mod model;
 mod own_metric;

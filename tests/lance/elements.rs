@@ -29,6 +29,7 @@ use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
 use crate::data::{EF, K, METRICS, Vectors, close, lance_metric, lance_query, lance_storage};
+use crate::kit::pair;
 use crate::laws::assert_lawful;
 use crate::layout::Layout;
 
@@ -186,7 +187,7 @@ fn assert_exported(element: ElementType) {
     for metric in METRICS {
         let exported = Exported::new(element, metric);
         let wide = widened_storage(&exported.vectors);
-        assert_lawful(&exported.graph, &Vectors::of_storage(&wide), metric, exported.index.params());
+        assert_lawful(&exported.graph, &Vectors::of_storage(&wide), metric, exported.index.params().unwrap());
         let case = format!("{element} as f32, {metric}");
         exported.assert_found_by_lance(&lance_storage(wide, DIM, metric), &exported.wide_queries, &case);
     }

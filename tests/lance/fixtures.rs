@@ -13,6 +13,7 @@ use pennon::lance::{FLAT_COLUMN, HNSW_METADATA_KEY};
 use pennon::{BuildParams, DistanceType, Index, SearchParams};
 
 use crate::data::{lance_ids, lance_storage};
+use crate::kit::{import, pair};
 
 const ROWS: usize = 600;
 const DIM: usize = 32;
@@ -57,7 +58,7 @@ fn graphs_of_lance_are_read_searched_appended_to_and_written_back() {
         let index = import(&graph, &vectors).unwrap();
         let health = index.health().unwrap();
         assert_eq!((health.nodes, health.unreachable()), (ROWS, 0), "{version}: {health}");
-        assert_eq!((index.params().m, index.params().ef_construction), (8, 60));
+        assert_eq!(index.params().map(|params| (params.m, params.ef_construction)), Some((8, 60)));
 
         let all = rows(&vectors);
         let ours = |query: &[f32]| {

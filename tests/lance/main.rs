@@ -3,6 +3,8 @@
 //! Nothing here stands in for Lance: every test runs lance-index 14.0.2 itself.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "../kit/mod.rs"]
+mod kit;
 mod data;
 mod draft;
 mod laws;
@@ -13,7 +15,7 @@ mod determinism;
 mod elements;
 mod export;
 mod fixtures;
-mod freeze;
+mod reorder;
 mod fuzz;
 mod import;
 mod malformed;

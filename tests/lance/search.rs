@@ -20,6 +20,7 @@ use crate::data::{
     Built, EF, K, METRICS, Vectors, close, lance_ids, lance_query, lance_search, lance_storage,
     lance_storage_of, recall,
 };
+use crate::kit::{import, pair};
 use crate::layout::Layout;
 
 fn params() -> BuildParams {

@@ -25,7 +25,7 @@ impl Drop for Ended<'_> {
 
 /// Rows that edges of level 0 lead to from the entry point, read off the batch that Lance would read.
 fn reachable(index: &PennonMemIndex) -> usize {
-    let (graph, _) = index.index().unwrap().to_lance_batches().map(pair).unwrap();
+    let (graph, _) = index.index().unwrap().to_lance_batches().map(crate::kit::pair).unwrap();
     let json = &graph.schema_ref().metadata()[HNSW_METADATA_KEY];
     let metadata: LanceHnswMetadata = serde_json::from_str(json).unwrap();
     let neighbors = graph[NEIGHBORS_COLUMN].as_list::<i32>();
@@ -90,7 +90,7 @@ fn a_search_beside_a_writer_is_complete_up_to_its_position() {
             }
         });
         assert_eq!(reachable(&index), ROWS, "{metric}");
-        assert!(index.index().unwrap().health().is_healthy());
+        assert!(index.index().unwrap().health().unwrap().is_healthy());
         if metric != DistanceType::Dot {
             let found = found_by_themselves(&index, &all);
             assert!(found * 1_000 >= ROWS * 995, "{metric}: {found} of {ROWS} rows find themselves");

@@ -4,6 +4,8 @@
 //! with Lance's built-in index on the same rows beside it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "../kit/mod.rs"]
+mod kit;
 mod data;
 mod table;
 

@@ -30,17 +30,20 @@ pub(crate) fn rerank<S: VectorSource + ?Sized, R: Scorer>(
     let mut distances = [0.0; FIRST];
     let mut met = met.peekable();
     loop {
+        // Without `k` rows whatever is next is one of the nearest so far.
         let missing = k - nearest.len().min(k);
-        let farthest = if missing == 0 {
-            nearest.peek().copied().map_or(f32::NEG_INFINITY, distance)
-        } else {
-            f32::INFINITY
+        let farthest = nearest.peek().copied().filter(|_| missing == 0).map(distance);
+        let may_be_near = |next: &u64| {
+            farthest.is_none_or(|farthest| {
+                let estimate = distance(*next);
+                // Not a number where nothing is known of the row.
+                !(estimate - scorer.slack(id(*next), estimate) > farthest)
+            })
         };
-        let group = if missing == 0 { GROUP } else { missing.next_multiple_of(GROUP).min(FIRST) };
+        let group = if missing == 0 { GROUP } else { missing.min(FIRST).next_multiple_of(GROUP) };
         let mut taken = 0;
         while taken < group
-            && let Some(next) =
-                met.next_if(|&next| distance(next) - scorer.slack(id(next), distance(next)) <= farthest)
+            && let Some(next) = met.next_if(may_be_near)
         {
             ids[taken] = id(next);
             taken += 1;

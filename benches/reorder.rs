@@ -1,6 +1,6 @@
 //! Are searches faster where rows that are met together lie together?
 //!
-//! `cargo bench --bench freeze --features lance-index [-- DATA [ROWS]]`: DATA is a folder with `base.fbin` and
+//! `cargo bench --bench reorder --features lance-index [-- DATA [ROWS]]`: DATA is a folder with `base.fbin` and
 //! `query.fbin` whose name ends in `-l2` or `-cosine`; without it the rows are clustered ones, 100 MB of them. What is
 //! compared is searched in turn, all queries of each; one thread; medians of the rounds. m = 16, ef_construction = 200.
 //! With the feature, Lance's own search over the exported batches is measured as well.
@@ -10,14 +10,13 @@ mod support;
 use std::time::Instant;
 
 use arrow_array::FixedSizeListArray;
-use pennon::{BuildParams, Index, Reorder, SearchParams};
+use pennon::{BuildParams, Index, SearchParams};
 use support::measured::{Data, Result, median};
 
 const K: usize = 10;
 const EFS: [usize; 4] = [16, 64, 128, 256];
 const QUERIES: usize = 1_000;
 const ROUNDS: usize = 11;
-const ORDERS: [Reorder; 2] = [Reorder::Bfs, Reorder::ReverseCuthillMckee];
 
 fn main() -> Result<()> {
     let data = Data::load(200_000, 128, QUERIES)?;
@@ -29,12 +28,10 @@ fn main() -> Result<()> {
         ("as appended", build(&data, &data.array(16)?)?),
         ("as appended, aligned", build(&data, &data.array(0)?)?),
     ];
-    for order in ORDERS {
-        let start = Instant::now();
-        let frozen = variants[1].1.freeze(order)?;
-        println!("{order:?}: {:.2} s to freeze", start.elapsed().as_secs_f64());
-        variants.push((name(order), frozen));
-    }
+    let start = Instant::now();
+    let reordered = variants[1].1.reordered()?;
+    println!("{:.2} s to reorder", start.elapsed().as_secs_f64());
+    variants.push(("breadth first", reordered));
     let first = &variants[0].1;
     let some = &data.queries[..data.queries.len().min(100 * data.dim)];
     println!("recall@{K} at ef = 64: {:.4}\n", support::recall(first, some, 64));
@@ -55,14 +52,6 @@ fn main() -> Result<()> {
     #[cfg(feature = "lance-index")]
     lance::measure(&data, &variants[1].1)?;
     Ok(())
-}
-
-fn name(order: Reorder) -> &'static str {
-    match order {
-        Reorder::Bfs => "breadth first",
-        Reorder::ReverseCuthillMckee => "reverse Cuthill-McKee",
-        _ => "another",
-    }
 }
 
 fn build(data: &Data, vectors: &FixedSizeListArray) -> Result<Index> {
@@ -120,9 +109,9 @@ mod lance {
     use lance_index::vector::hnsw::builder::HnswQueryParams;
     use lance_index::vector::quantizer::QuantizerStorage;
     use lance_index::vector::v3::subindex::IvfSubIndex;
-    use pennon::Index;
+    use pennon::{Index, LanceBatches};
 
-    use super::{Data, EFS, K, ORDERS, Result, Search, compare, header, name};
+    use super::{Data, EFS, K, Result, Search, compare, header};
 
     /// An exported index as Lance has it in memory.
     struct Loaded {
@@ -140,14 +129,15 @@ mod lance {
         }
     }
 
-    /// Lance's search over the export of an index, and over its exports in other orders.
+    /// Lance's search over the export of an index, and over its export in another order.
     pub fn measure(data: &Data, index: &Index) -> Result<()> {
-        let mut batches = vec![("as appended", index.to_lance_batches()?)];
-        for order in ORDERS {
-            batches.push((name(order), index.to_lance_batches_reordered(order)?));
-        }
+        let batches = [
+            ("as appended", index.to_lance_batches()?),
+            ("breadth first", index.reordered()?.to_lance_batches()?),
+        ];
         let mut loaded = Vec::new();
-        for (name, (graph, vectors)) in batches {
+        for (name, LanceBatches { graph, vectors }) in batches {
+            let graph = graph.ok_or("the index has a graph")?;
             let metadata = FlatMetadata { dim: data.dim };
             let metric = lance_linalg::distance::DistanceType::try_from(data.distance_type)?;
             let storage = FlatFloatStorage::try_from_batch(vectors, &metadata, metric, None)?;
@@ -159,7 +149,7 @@ mod lance {
             let searches: Vec<Search<'_>> = loaded
                 .iter()
                 .map(|(name, loaded)| -> Search<'_> {
-                    (*name, Box::new(move |query: &[f32]| loaded.search(query, &ef)))
+                    (*name, Box::new(move |query: &[f32]| loaded.search(query, ef)))
                 })
                 .collect();
             compare(data, ef, &searches)?;
