@@ -274,7 +274,8 @@ fn compaction(index: &Index, data: &Data, ef: usize, order: &[u64]) -> Result<In
         let rows = order.len() - until;
         assert_eq!((compacted.len(), compacted.tombstones(), built.len()), (rows, 0, rows));
         let params = SearchParams::new(K).ef(ef);
-        let (ours, theirs) = (Recall::of(&compacted.reader(), data, &params)?, Recall::of(&built.reader(), data, &params)?);
+        let (ours, theirs) =
+            (Recall::of(&compacted.reader(), data, &params)?, Recall::of(&built.reader(), data, &params)?);
         let ratio = build / compact;
         println!("{percent:<8}{rows:>9}{compact:>12.2}{build:>10.2}{ratio:>8.2}{ours:>18.4}{theirs:>14.4}");
         assert!(ours.min(theirs) >= LEAST, "recall {ours} compacted, {theirs} built");

@@ -105,10 +105,7 @@ fn a_source_shorter_than_the_ids() {
 
 #[test]
 fn a_source_shorter_than_the_graph() {
-    let found = graph()
-        .search(&QUERY, &SearchParams::new(10), &Plain::new(&rows(6), L2))
-        .unwrap()
-        .into_vec();
+    let found = graph().search(&QUERY, &SearchParams::new(10), &Plain::new(&rows(6), L2)).unwrap().into_vec();
     let mut found = ids(&found);
     found.sort_unstable();
     assert_eq!(found, [0, 1, 2, 3, 4, 5]);
