@@ -17,7 +17,7 @@ use pennon::{
 };
 use roaring::RoaringTreemap;
 
-use crate::data::{METRICS, Rows, Shape, clustered, import, uniform, with_stats};
+use crate::data::{METRICS, Rows, Shape, clustered, uniform, with_stats};
 use crate::export::bytes;
 
 const DIM: usize = 12;
@@ -262,7 +262,6 @@ fn errors_are_the_same_and_change_nothing() {
             ("UnknownRowId", index.delete(900).err()),
             ("DimensionMismatch", index.search(&query[1..], &top()).err()),
             ("UnusableQuery", index.search(&with_nan, &top()).err()),
-            ("StaleMask", index.search(query, &top().mask(BooleanBuffer::new_set(200))).err()),
             ("MaskLength", index.reader().mask(BooleanBuffer::new_set(199)).err()),
             ("InvalidDistanceRange", index.search(query, &top().distance_range(2.0..1.0)).err()),
             ("InvalidQuery", index.search_batch(&nan_in_second.array(), &top()).err()),
@@ -429,7 +428,7 @@ fn a_flat_index_takes_every_element() {
         let params = BuildParams::default();
         let graph =
             Index::builder(4, distance_type).element_type(ElementType::UInt8).params(params).build().unwrap();
-        assert_eq!(flat.append(&bytes(0..200), 7).unwrap(), graph.append(&bytes(0..200), 7).unwrap());
+        assert_eq!(flat.append(&bytes(0..200), 7).unwrap(), graph.append(&bytes(0..200), 7).unwrap().ids());
         assert_eq!((flat.stats().bytes.codes, flat.element_type()), (0, ElementType::UInt8));
         assert_eq!(flat.skipped(), graph.skipped());
         let found =

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
+use arrow_array::StringArray;
 use arrow_array::cast::AsArray;
 use arrow_array::types::Int64Type;
 use arrow_array::{ArrayRef, BooleanArray, FixedSizeListArray, Float32Array, Int64Array, RecordBatch};
-use arrow_array::{StringArray, UInt64Array};
-use arrow_buffer::{BooleanBuffer, NullBuffer};
+use arrow_buffer::NullBuffer;
 use arrow_ord::cmp::{eq, gt_eq, lt};
 use arrow_schema::ArrowError;
 use pennon::{

@@ -3,10 +3,10 @@
 //! Nothing here stands in for Lance: every test runs lance-index 14.0.2 itself.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-#[path = "../kit/mod.rs"]
-mod kit;
 mod data;
 mod draft;
+#[path = "../kit/mod.rs"]
+mod kit;
 mod laws;
 mod layout;
 mod probe;
@@ -15,10 +15,10 @@ mod determinism;
 mod elements;
 mod export;
 mod fixtures;
-mod reorder;
 mod fuzz;
 mod import;
 mod malformed;
 mod params;
 mod prefix;
+mod reorder;
 mod search;

@@ -77,7 +77,7 @@ struct Next {
 }
 
 impl Next {
-    fn begin(old: &Rows) -> Result<Self, Infallible> {
+    fn begin(old: &Arc<Rows>) -> Result<Self, Infallible> {
         let version = old.version();
         Ok(Self { followed: version.vectors() as u32, rows: old.live(version), dead: Vec::new() })
     }
@@ -155,17 +155,20 @@ fn explore(run: Run, roles: Roles) -> BTreeSet<Seen> {
     RELAXED.set(run.relaxed);
     builder.check(move || {
         let index = Arc::new(Index::new(Rows::of(1, &[0, 1], &[])));
-        let spawn = |act: Box<dyn Fn(&Index) + Send>| {
-            let index = Arc::clone(&index);
-            loom::thread::spawn(move || act(&index))
-        };
-        let compact = move |index: &Index| {
-            let Ok(()) = index.replace(|old| Next::begin(old), &mut |step| (roles.watch)(step));
-        };
-        let writers =
-            [spawn(Box::new(roles.append)), spawn(Box::new(roles.delete)), spawn(Box::new(compact))];
-        let (first, second) = (look(&index), look(&index));
-        writers.into_iter().for_each(|writer| writer.join().unwrap());
+        let shared = || Arc::clone(&index);
+        let (at, append) = (shared(), roles.append);
+        let appender = loom::thread::spawn(move || append(&at));
+        let (at, delete) = (shared(), roles.delete);
+        let deleter = loom::thread::spawn(move || delete(&at));
+        let (at, watch) = (shared(), roles.watch);
+        let compactor = loom::thread::spawn(move || {
+            let Ok(()) = at.replace(Next::begin, &mut |step| watch(step));
+        });
+        // Last: what it can see, it can see after the writers are done, and it delays none of them.
+        let at = shared();
+        let reader = loom::thread::spawn(move || (look(&at), look(&at)));
+        [appender, deleter, compactor].into_iter().for_each(|writer| writer.join().unwrap());
+        let (first, second) = reader.join().unwrap();
         seen.lock().unwrap().insert([first, second, look(&index)]);
     });
     std::mem::take(&mut *found.lock().unwrap())

@@ -4,9 +4,9 @@
 //! with Lance's built-in index on the same rows beside it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod data;
 #[path = "../kit/mod.rs"]
 mod kit;
-mod data;
 mod table;
 
 mod behavior;

@@ -1,6 +1,5 @@
 //! Rows, row ids and deletes.
 
-use std::ops::Range;
 use std::sync::Arc;
 
 use arrow_array::types::Float32Type;

@@ -9,7 +9,14 @@ use pennon::lance::{DISTANCE_TYPE_KEY, HNSW_METADATA_KEY};
 use pennon::{DistanceType, ElementType, Error, HnswGraph, Index, RowMask, SearchParams, VectorSource};
 
 use super::{L2, QUERY, defaults, five, rows, ten, with_metadata};
-use crate::data::{Plain, build, graph_of, ids, import, pair, uniform};
+use crate::data::{Plain, build, ids, import, pair, uniform};
+
+/// The graph of the ten rows.
+fn graph() -> HnswGraph {
+    let graph = HnswGraph::try_new(defaults()).unwrap();
+    graph.insert_batch(0..10, &ten().reader().snapshot()).unwrap();
+    graph
+}
 
 #[test]
 fn m_below_4() {
@@ -84,24 +91,21 @@ fn an_export_under_l1() {
 
 #[test]
 fn ids_that_do_not_follow() {
-    let outcome = graph_of(&ten()).insert_batch(12..13, &Plain::new(&rows(20), L2));
+    let outcome = graph().insert_batch(12..13, &Plain::new(&rows(20), L2));
     let error = "ids to insert must start at 10 and not end before they start, got 12..13";
     refused!(outcome, Error::NonContiguousIds { expected: 10, start: 12, end: 13 }, error);
 }
 
 #[test]
 fn a_source_shorter_than_the_ids() {
-    let outcome = graph_of(&ten()).insert(10, &Plain::new(&rows(10), L2));
+    let outcome = graph().insert(10, &Plain::new(&rows(10), L2));
     let error = "the vector source holds 10 vectors, 11 are needed";
     refused!(outcome, Error::SourceTooShort { len: 10, needed: 11 }, error);
 }
 
 #[test]
 fn a_source_shorter_than_the_graph() {
-    let found = graph_of(&ten())
-        .search(&QUERY, &SearchParams::new(10), &Plain::new(&rows(6), L2))
-        .unwrap()
-        .into_vec();
+    let found = graph().search(&QUERY, &SearchParams::new(10), &Plain::new(&rows(6), L2)).unwrap().into_vec();
     let mut found = ids(&found);
     found.sort_unstable();
     assert_eq!(found, [0, 1, 2, 3, 4, 5]);
@@ -111,13 +115,13 @@ fn a_source_shorter_than_the_graph() {
 fn a_source_of_another_metric() {
     let dot = Plain::new(&rows(20), DistanceType::Dot);
     let error = "the graph was built with distance type l2, the vector source has dot";
-    refused!(graph_of(&ten()).insert(10, &dot), Error::SourceMismatch { what: "distance type", .. }, error);
-    refused!(graph_of(&ten()).search(&QUERY, &five(), &dot), Error::SourceMismatch { .. }, error);
+    refused!(graph().insert(10, &dot), Error::SourceMismatch { what: "distance type", .. }, error);
+    refused!(graph().search(&QUERY, &five(), &dot), Error::SourceMismatch { .. }, error);
 }
 
 #[test]
 fn a_source_of_another_dimension() {
-    let outcome = graph_of(&ten()).insert(10, &Plain::new(&uniform(20, 3, 74), L2));
+    let outcome = graph().insert(10, &Plain::new(&uniform(20, 3, 74), L2));
     let error = "the graph was built with dimension 2, the vector source has 3";
     refused!(outcome, Error::SourceMismatch { what: "dimension", .. }, error);
 }

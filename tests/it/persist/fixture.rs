@@ -1,10 +1,9 @@
 //! A directory of format 1 in `fixtures/`, which version 0.1 wrote: it has to load for good.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use arrow_array::RecordBatch;
-use pennon::{BuildParams, ElementType, Hit, Index, PruneStrategy, SaveOptions, SearchParams, VectorSource};
+use pennon::{BuildParams, ElementType, Hit, Index, PruneStrategy, SearchParams, VectorSource};
 
 use super::forged::manifest_of;
 use super::{both_of, file_name, files_of, labels};

@@ -91,6 +91,7 @@ fn a_manifest_that_does_not_fit_is_refused() {
         seal(dir, manifest);
         assert_refused(dir, blamed, &format!("{pointer} = {value}"));
     }
+    seal(dir, honest.clone());
     let files = files_of(dir);
     forge(dir, "labels", &arrow_file(&[("name", Arc::new(UInt32Array::from(vec![1; 49])) as ArrayRef)], 1));
     assert_refused(dir, "labels", "49 labels for 50 vectors");
