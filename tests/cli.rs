@@ -9,15 +9,15 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use arrow_array::types::{Float16Type, Float32Type, Float64Type, Int8Type, UInt8Type};
+use arrow_array::types::Float32Type;
 use arrow_array::{
-    Array, ArrayRef, FixedSizeBinaryArray, FixedSizeListArray, Int64Array, LargeListArray, ListArray,
-    RecordBatch, StringArray,
+    Array, ArrayRef, FixedSizeBinaryArray, FixedSizeListArray, Float32Array, Int64Array, LargeListArray,
+    ListArray, RecordBatch, StringArray,
 };
 use arrow_ipc::reader::FileReader;
 use arrow_ipc::writer::{FileWriter, StreamWriter};
 use arrow_schema::{DataType, Field};
-use half::{bf16, f16};
+use half::bf16;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReader;
 use pennon::{Index, SearchParams};
@@ -42,22 +42,29 @@ impl Home {
         format!("{}/{name}", self.0.path().display())
     }
 
-    fn parquet(&self, name: &str, batch: &RecordBatch) -> String {
-        let mut writer = ArrowWriter::try_new(self.create(name), batch.schema(), None).unwrap();
-        writer.write(batch).unwrap();
-        writer.close().unwrap();
+    /// A file in the format that its name ends with; without an end it is an Arrow stream.
+    fn file(&self, name: &str, batch: &RecordBatch) -> String {
+        let (file, schema) = (File::create(self.path(name)).unwrap(), batch.schema());
+        match name.rsplit_once('.').map(|(_, end)| end) {
+            Some("parquet") => {
+                let mut writer = ArrowWriter::try_new(file, schema, None).unwrap();
+                writer.write(batch).unwrap();
+                writer.close().map(drop).unwrap();
+            }
+            Some(_) => {
+                let mut writer = FileWriter::try_new(file, &schema).unwrap();
+                let half = batch.num_rows() / 2;
+                writer.write(&batch.slice(0, half)).unwrap();
+                writer.write(&batch.slice(half, batch.num_rows() - half)).unwrap();
+                writer.finish().unwrap();
+            }
+            None => {
+                let mut writer = StreamWriter::try_new(file, &schema).unwrap();
+                writer.write(batch).unwrap();
+                writer.finish().unwrap();
+            }
+        }
         self.path(name)
-    }
-
-    fn ipc(&self, name: &str, batches: &[RecordBatch]) -> String {
-        let mut writer = FileWriter::try_new(self.create(name), &batches[0].schema()).unwrap();
-        batches.iter().for_each(|batch| writer.write(batch).unwrap());
-        writer.finish().unwrap();
-        self.path(name)
-    }
-
-    fn create(&self, name: &str) -> File {
-        File::create(self.path(name)).unwrap()
     }
 
     fn bytes(&self, name: &str, bytes: &[u8]) -> String {
@@ -67,7 +74,7 @@ impl Home {
 
     /// A saved index of [`rows`] with the column `name` kept.
     fn index(&self) -> String {
-        let file = self.parquet("rows.parquet", &batch(fixed(rows()), 0));
+        let file = self.file("rows.parquet", &batch(fixed(rows()), 0));
         let index = self.path("index");
         succeed(&["build", &file, "--keep", "name", "--output", &index]);
         index
@@ -176,15 +183,12 @@ fn every_format_and_list_type_gives_the_same_index() {
     some_null[3] = None;
     let large = LargeListArray::from_iter_primitive::<Float32Type, _, _>(some_null.clone());
     let lists = batch(list(some_null.clone()), 0);
-    let mut stream = StreamWriter::try_new(home.create("stream"), &lists.schema()).unwrap();
-    stream.write(&lists).unwrap();
-    stream.finish().unwrap();
     let files = [
-        home.parquet("fixed.parquet", &batch(fixed(some_null), 0)),
-        home.parquet("list.parquet", &lists),
-        home.ipc("large.arrow", &[batch(Arc::new(large), 0)]),
-        home.ipc("slices.arrow", &[lists.slice(0, 7), lists.slice(7, ROWS - 7)]),
-        home.path("stream"),
+        home.file("fixed.parquet", &batch(fixed(some_null), 0)),
+        home.file("list.parquet", &lists),
+        home.file("large.arrow", &batch(Arc::new(large), 0)),
+        home.file("list.arrow", &lists),
+        home.file("stream", &lists),
     ];
     let query = format!("{:?}", rows()[123].iter().flatten().flatten().collect::<Vec<_>>());
     let mut answers = Vec::new();
@@ -205,31 +209,25 @@ fn every_format_and_list_type_gives_the_same_index() {
 #[test]
 fn every_element_type_and_metric_is_indexed() {
     let home = Home::new();
-    let vectors = |row: usize| (0..DIM).map(move |at| Some(((row * 31 + at * 17) % 100) as u8));
-    macro_rules! column {
-        ($arrow:ty, $convert:expr) => {{
-            let rows = (0..ROWS).map(|row| Some(vectors(row).map(|x| x.map($convert))));
-            Arc::new(FixedSizeListArray::from_iter_primitive::<$arrow, _, _>(rows, DIM as i32)) as ArrayRef
-        }};
-    }
-    let columns = [
-        ("Float16", column!(Float16Type, |x| f16::from_f32(f32::from(x)))),
-        ("Float32", column!(Float32Type, f32::from)),
-        ("Float64", column!(Float64Type, f64::from)),
-        ("Int8", column!(Int8Type, |x| x as i8)),
-        ("UInt8", column!(UInt8Type, |x| x)),
-    ];
-    let item = Field::new_list_field(DataType::FixedSizeBinary(2), true)
+    // Whole numbers below 100, which all the types have.
+    let numbers = || (0..ROWS * DIM).map(|at| ((at / DIM * 31 + at % DIM * 17) % 100) as f32);
+    let singles = Field::new_list_field(DataType::Float32, true);
+    let halves = Field::new_list_field(DataType::FixedSizeBinary(2), true)
         .with_metadata([("ARROW:extension:name".to_owned(), "lance.bfloat16".to_owned())].into());
-    let halves = (0..ROWS).flat_map(vectors).map(|x| bf16::from_f32(f32::from(x.unwrap())).to_le_bytes());
-    let halves = Arc::new(FixedSizeBinaryArray::try_from_iter(halves).unwrap());
-    let halves = FixedSizeListArray::try_new(Arc::new(item), DIM as i32, halves, None).unwrap();
-    let columns = columns.into_iter().chain([("BFloat16", Arc::new(halves) as ArrayRef)]);
+    let file = |name: &str, item: Field, values: ArrayRef| {
+        let vectors = FixedSizeListArray::try_new(Arc::new(item), DIM as i32, values, None).unwrap();
+        home.file(name, &batch(Arc::new(vectors), 0))
+    };
+    let values = FixedSizeBinaryArray::try_from_iter(numbers().map(|x| bf16::from_f32(x).to_le_bytes()));
+    let halves = file("halves.parquet", halves, Arc::new(values.unwrap()));
+    let singles = file("singles.arrow", singles, Arc::new(Float32Array::from_iter_values(numbers())));
+    fails(&["build", &halves, "--elements", "int8", "--output", "x"], "cannot be converted");
     let index = home.path("index");
-    for (elements, column) in columns {
-        let file = home.ipc("rows.arrow", &[batch(column, 0)]);
+    for elements in ["Float16", "BFloat16", "Float32", "Float64", "Int8", "UInt8"] {
+        let (file, codes) = if elements == "BFloat16" { (&halves, "bytes") } else { (&singles, "auto") };
         for metric in ["l2", "cosine", "dot", "l1", "hamming"] {
-            let build = ["build", &file, "--metric", metric, "--output", &index, "--no-sample"];
+            let build = ["build", file, "--elements", elements, "--metric", metric, "--codes", codes];
+            let build = with(&build, &["--no-sample", "--output", &index]);
             if metric == "hamming" && elements != "UInt8" {
                 fails(&build, "distance type hamming needs UInt8 elements");
                 continue;
@@ -237,17 +235,14 @@ fn every_element_type_and_metric_is_indexed() {
             succeed(&build);
             let stats = json(&["inspect", &index])["stats"].clone();
             assert_eq!((&stats["element_type"], &stats["distance_type"]), (&elements.into(), &metric.into()));
-            assert_eq!(row_ids(&json(&["search", &index, "--row", "7", "-k", "3"])).len(), 3);
+            let query = format!("{:?}", numbers().skip(7 * DIM).take(DIM).collect::<Vec<_>>());
+            let [by_row, by_vector] = [["--row", "7"], ["--vector", &query]]
+                .map(|query| row_ids(&json(&with(&["search", &index, "-k", "3"], &query))));
+            assert_eq!((by_row.len(), &by_row), (3, &by_vector), "{elements}, {metric}");
             succeed(&["verify", &index]);
+            // What is appended is converted as what was built was.
+            assert_eq!(json(&["append", &index, file])["indexed"], 2 * ROWS);
         }
-        // The values are whole numbers below 100, which all the types have.
-        let build = ["build", &file, "--elements", "int8", "--codes", "off", "--output", &index];
-        if elements == "BFloat16" {
-            fails(&build, "cannot be converted");
-            continue;
-        }
-        assert_eq!(json(&build)["elements"], "Int8");
-        assert_eq!(json(&["search", &index, "--row", "7"])["neighbors"][0]["_distance"], 0.0);
     }
 }
 
@@ -298,7 +293,7 @@ fn many_queries_are_answered_into_files_of_each_format() {
     let index = home.index();
     let mut queries = rows()[40..50].to_vec();
     queries[2] = None;
-    let queries = home.parquet("queries.parquet", &batch(list(queries), 0));
+    let queries = home.file("queries.parquet", &batch(list(queries), 0));
     let search = ["search", &index, "--queries", &queries, "-k", "3", "--show", "name"];
     let answer = json(&search);
     let neighbors = answer["neighbors"].as_array().unwrap();
@@ -329,7 +324,7 @@ fn appended_rows_are_found_and_replaced_ones_are_not() {
         let shift = |row: Row| row.map(|row| row.into_iter().map(|x| x.map(|x| x + by)).collect());
         rows().into_iter().map(shift).collect()
     };
-    let more = home.ipc("more.arrow", &[batch(list(shifted(5.0)), 1_000)]);
+    let more = home.file("more.arrow", &batch(list(shifted(5.0)), 1_000));
     let appended = json(&["append", &index, &more]);
     assert_eq!((&appended["appended"], &appended["indexed"]), (&500.into(), &1_000.into()));
     // Row ids and labels go on where they stopped.
@@ -338,7 +333,7 @@ fn appended_rows_are_found_and_replaced_ones_are_not() {
     let found = json(&["search", &index, "--like", "name=name 1007", "-k", "1"]);
     assert_eq!(row_ids(&found), [507]);
 
-    let changed = home.ipc("changed.arrow", &[batch(fixed(shifted(-5.0)), 2_000).slice(0, 100)]);
+    let changed = home.file("changed.arrow", &batch(fixed(shifted(-5.0)), 2_000).slice(0, 100));
     fails(&["append", &index, &changed, "--row-id", "holes"], "row id 0, which another row has already");
     assert_eq!(json(&["inspect", &index])["stats"]["live"], 1_000, "a failed append changes nothing");
     let replaced = json(&["append", &index, &changed, "--row-id", "holes", "--upsert"]);
@@ -412,9 +407,9 @@ fn a_sound_index_is_told_from_a_damaged_one() {
 #[test]
 fn failed_builds_say_why_and_leave_nothing() {
     let home = Home::new();
-    let good = home.parquet("good.parquet", &batch(fixed(rows()), 0));
+    let good = home.file("good.parquet", &batch(fixed(rows()), 0));
     let words = fs::read(WORDS).unwrap();
-    let ipc = fs::read(home.ipc("good.arrow", &[batch(fixed(rows()), 0)])).unwrap();
+    let ipc = fs::read(home.file("good.arrow", &batch(fixed(rows()), 0))).unwrap();
     let mut ragged = rows();
     ragged[4] = Some(vec![Some(1.0); 9]);
     let inputs = [
@@ -423,13 +418,16 @@ fn failed_builds_say_why_and_leave_nothing() {
         (home.bytes("empty", b""), "is neither a Parquet nor an Arrow IPC file"),
         (home.bytes("half.parquet", &words[..words.len() / 2]), "cannot read"),
         (home.bytes("half.arrow", &ipc[..ipc.len() / 2]), "truncated"),
-        (home.parquet("ragged", &batch(list(ragged), 0)), "row 4 has 9 elements, the rows before it have 8"),
-        (home.parquet("no-rows", &batch(fixed(rows()), 0).slice(0, 0)), "no rows"),
         (
-            home.parquet("nulls", &batch(fixed(vec![None; 3]), 0)),
+            home.file("ragged.parquet", &batch(list(ragged), 0)),
+            "row 4 has 9 elements, the rows before it have 8",
+        ),
+        (home.file("no-rows.parquet", &batch(fixed(rows()), 0).slice(0, 0)), "no rows"),
+        (
+            home.file("nulls.parquet", &batch(fixed(vec![None; 3]), 0)),
             "no usable vector in 3 rows, skipped: 3 (3 null",
         ),
-        (home.ipc("null-lists", &[batch(list(vec![None; 3]), 0)]), "all 3 rows are null"),
+        (home.file("null-lists", &batch(list(vec![None; 3]), 0)), "all 3 rows are null"),
     ];
     let out = home.path("out");
     let before = names(home.path(""));
@@ -533,7 +531,7 @@ fn killed(arguments: &[&str], mut look: impl FnMut()) -> usize {
 fn a_killed_build_or_append_leaves_the_older_index_or_the_newer() {
     let home = Home::new();
     let index = home.index();
-    let more = home.ipc("more.arrow", &[batch(fixed(rows()), 1_000)]);
+    let more = home.file("more.arrow", &batch(fixed(rows()), 1_000));
     let live = || json(&["inspect", &index])["stats"]["live"].as_u64().unwrap();
     // The command may have replaced the index when it was killed: then the next one begins from there.
     let mut last = live();

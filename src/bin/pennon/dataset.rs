@@ -110,14 +110,20 @@ fn create(arguments: &BuildArguments, directory: &Path, params: AttachParams) ->
         bail!("cannot write {name}: it holds '{}'", entry.file_name().display());
     }
     let (schema, rows) = rows(&input, column, &vectors)?;
-    let write = WriteParams { mode, ..WriteParams::default() };
-    let written = runtime()?.block_on(Dataset::write(
-        RecordBatchIterator::new(rows, schema),
-        uri(directory)?.as_str(),
-        Some(write),
-    ));
-    let mut dataset = written.with_context(|| format!("cannot write {name}"))?;
-    let mut report = attach(&mut dataset, column, params)?;
+    let is_new = !directory.exists();
+    let write = || -> Result<Report> {
+        let options = WriteParams { mode, ..WriteParams::default() };
+        let (rows, uri) = (RecordBatchIterator::new(rows, schema), uri(directory)?);
+        let written = runtime()?.block_on(Dataset::write(rows, uri.as_str(), Some(options)));
+        let mut dataset = written.with_context(|| format!("cannot write {name}"))?;
+        attach(&mut dataset, column, params)
+    };
+    let mut report = write().inspect_err(|_| {
+        // Nobody has had a use for it yet.
+        if is_new {
+            let _ = fs::remove_dir_all(directory);
+        }
+    })?;
     report.add("written_to", directory.display().to_string());
     Ok(report)
 }

@@ -166,6 +166,16 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_panic_is_remembered_with_its_place() {
+        let hook = panic::take_hook();
+        remember_panics();
+        let outcome = panic::catch_unwind(|| panic!("number {}", 7));
+        panic::set_hook(hook);
+        let (message, _) = last_panic();
+        assert!(outcome.is_err() && message.starts_with("number 7 at ") && message.contains("output.rs:"));
+    }
+
+    #[test]
     fn a_message_is_one_line() {
         assert_eq!(one_line("first\n  second\r\n\n\tthird  \n"), "first second third");
     }
