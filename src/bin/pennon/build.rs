@@ -86,7 +86,7 @@ pub fn index_of(source: &Source<'_>, input: &Input, graph: &GraphArguments) -> R
     Ok((index, taken))
 }
 
-/// Runs `work` on a pool of so many threads, of all the machine's if it is not said. What it does with rayon stays there.
+/// Runs `work` on a pool of so many threads, by default one for each CPU. What it does with rayon stays there.
 pub fn in_pool<T: Send>(threads: Option<NonZeroUsize>, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
     // To rayon 0 threads means one per CPU.
     let pool = ThreadPoolBuilder::new().num_threads(threads.map_or(0, NonZeroUsize::get));

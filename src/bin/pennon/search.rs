@@ -34,7 +34,7 @@ pub struct Answer {
     pub metric: String,
     pub k: usize,
     pub ef: usize,
-    /// Columns `_rowid` and `_distance`, those that were asked for, and `query_index` first if there are several queries.
+    /// Columns `_rowid`, `_distance` and those to show; before them `query_index`, if the queries are a file's.
     pub rows: RecordBatch,
 }
 
