@@ -2,210 +2,47 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::collections::BTreeSet;
+#[path = "cli/kit.rs"]
+mod kit;
+
 use std::fs::{self, File};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use arrow_array::types::Float32Type;
-use arrow_array::{
-    Array, ArrayRef, FixedSizeListArray, Float64Array, Int64Array, LargeListArray, ListArray, RecordBatch,
-    StringArray,
-};
-use arrow_ipc::writer::{FileWriter, StreamWriter};
-use parquet::arrow::ArrowWriter;
+use arrow_array::{ArrayRef, FixedSizeBinaryArray, FixedSizeListArray, Float32Array, LargeListArray};
+use arrow_ipc::reader::FileReader;
+use arrow_schema::{DataType, Field};
+use half::bf16;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReader;
+use pennon::{Index, SearchParams};
 use serde_json::Value;
-use tempfile::TempDir;
 
-const WORDS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/glove-words.parquet");
-
-type Row = Option<Vec<Option<f32>>>;
-
-/// A directory that is empty at first.
-struct Home(TempDir);
-
-impl Home {
-    fn new() -> Self {
-        Self(tempfile::tempdir().unwrap())
-    }
-
-    fn path(&self, name: &str) -> String {
-        format!("{}/{name}", self.0.path().display())
-    }
-
-    fn names(&self) -> Vec<String> {
-        let entries = fs::read_dir(self.0.path()).unwrap();
-        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
-        names.collect::<BTreeSet<_>>().into_iter().collect()
-    }
-
-    fn parquet(&self, name: &str, batch: &RecordBatch) -> String {
-        let file = File::create(self.path(name)).unwrap();
-        let mut writer = ArrowWriter::try_new(file, batch.schema(), None).unwrap();
-        writer.write(batch).unwrap();
-        writer.close().unwrap();
-        self.path(name)
-    }
-
-    fn ipc(&self, name: &str, batches: &[RecordBatch]) -> String {
-        let file = File::create(self.path(name)).unwrap();
-        let mut writer = FileWriter::try_new(file, &batches[0].schema()).unwrap();
-        for batch in batches {
-            writer.write(batch).unwrap();
-        }
-        writer.finish().unwrap();
-        self.path(name)
-    }
-
-    fn bytes(&self, name: &str, bytes: &[u8]) -> String {
-        fs::write(self.path(name), bytes).unwrap();
-        self.path(name)
-    }
-}
-
-fn with<'a>(first: &[&'a str], more: &[&'a str]) -> Vec<&'a str> {
-    [first, more].concat()
-}
-
-fn pennon(arguments: &[&str]) -> (Option<i32>, String, String) {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_pennon"));
-    let output = command.args(arguments).output().unwrap();
-    let stdout = String::from_utf8(output.stdout).unwrap();
-    let stderr = String::from_utf8(output.stderr).unwrap();
-    (output.status.code(), stdout, stderr)
-}
-
-/// Standard output of a run that succeeds.
-#[track_caller]
-fn succeed(arguments: &[&str]) -> String {
-    let (code, stdout, stderr) = pennon(arguments);
-    assert_eq!((code, stderr.as_str()), (Some(0), ""), "{arguments:?}");
-    stdout
-}
-
-#[track_caller]
-fn json(arguments: &[&str]) -> Value {
-    serde_json::from_str(&succeed(arguments)).unwrap()
-}
-
-/// Asserts one line on standard error that says `what`.
-#[track_caller]
-fn fails(arguments: &[&str], what: &str) {
-    let (code, stdout, stderr) = pennon(arguments);
-    assert_eq!((code, stdout.as_str()), (Some(1), ""), "{arguments:?}: {stderr}");
-    assert!(stderr.starts_with("pennon: "), "{arguments:?}: {stderr}");
-    assert!(stderr.ends_with('\n'), "{arguments:?}: {stderr}");
-    assert_eq!(stderr.lines().count(), 1, "{arguments:?}: {stderr}");
-    assert!(stderr.contains(what), "{arguments:?}: {stderr}");
-}
-
-/// 500 distinct vectors of 8 dimensions.
-fn rows() -> Vec<Row> {
-    let value = |row: usize, column: usize| Some(((row * 8 + column) as f32 * 0.7).sin());
-    (0..500).map(|row| Some((0..8).map(|column| value(row, column)).collect())).collect()
-}
-
-fn fixed(rows: Vec<Row>) -> ArrayRef {
-    Arc::new(FixedSizeListArray::from_iter_primitive::<Float32Type, _, _>(rows, 8))
-}
-
-fn list(rows: Vec<Row>) -> ArrayRef {
-    Arc::new(ListArray::from_iter_primitive::<Float32Type, _, _>(rows))
-}
-
-fn batch(vectors: ArrayRef) -> RecordBatch {
-    let count = vectors.len() as i64;
-    let ids: ArrayRef = Arc::new(Int64Array::from_iter_values((0..count).map(|id| id * 10)));
-    let halves: ArrayRef =
-        Arc::new(Int64Array::from_iter((0..count).map(|id| (id != count / 2).then_some(id))));
-    let negative: ArrayRef = Arc::new(Int64Array::from_iter_values((0..count).map(|id| -id)));
-    RecordBatch::try_from_iter_with_nullable([
-        ("id", ids, false),
-        ("holes", halves, true),
-        ("negative", negative, false),
-        ("vector", vectors, true),
-    ])
-    .unwrap()
-}
+use kit::{
+    DIM, Home, ROWS, Row, WORDS, batch, fails, fixed, json, killed, list, names, pennon, row_ids, rows,
+    succeed, with,
+};
 
 #[test]
 fn words_have_their_relatives_as_neighbors() {
     let home = Home::new();
     let index = home.path("new/parents/index");
-    let built = succeed(&["build", WORDS, "--metric", "cosine", "--output", &index]);
-    assert!(built.contains("5,000"), "{built}");
-    let recall = built.lines().find(|line| line.starts_with("recall@10"));
-    let recall = recall.unwrap().split_whitespace().nth(1).unwrap();
-    assert!(recall.parse::<f64>().unwrap() >= 0.98, "{built}");
-    assert_eq!(home.names(), ["new"]);
+    let built = json(&["build", WORDS, "--metric", "cosine", "--output", &index]);
+    assert_eq!((&built["rows"], &built["indexed"]), (&5_000.into(), &5_000.into()));
+    assert!(built["recall_at_10"].as_f64().unwrap() >= 0.98, "{built}");
+    assert_eq!(names(home.path("")), ["new"]);
 
-    let search = ["search", &index, "-k", "8"];
-    let like = ["--like", "word=guitar", "--show", "word", "--from", WORDS];
-    let like = with(&search, &like);
+    let like = ["search", &index, "--like", "word=guitar", "--show", "word", "--from", WORDS, "-k", "8"];
     let table = succeed(&like);
-    let relatives = ["bass", "piano", "drums", "guitarist", "acoustic", "vocals"];
-    assert!(relatives.iter().any(|word| table.contains(word)), "{table}");
-    let answer = json(&with(&like, &["--json"]));
-    let neighbors = answer["neighbors"].as_array().unwrap();
-    assert_eq!(neighbors.len(), 8);
-    assert_eq!(neighbors[0]["columns"]["word"], "guitar");
-    assert!(neighbors[0]["distance"].as_f64().unwrap().abs() < 1e-5);
-    let row_id = neighbors[0]["row_id"].to_string();
-    let by_row = json(&with(&search, &["--row", &row_id, "--json"]));
-    let by_row = by_row["neighbors"].as_array().unwrap().iter();
-    let row_ids: Vec<&Value> = neighbors.iter().map(|row| &row["row_id"]).collect();
-    assert_eq!(by_row.map(|row| &row["row_id"]).collect::<Vec<_>>(), row_ids);
-
-    let text = succeed(&["inspect", &index]);
-    for part in ["ef_construction", "5,000 of 5,000", "##", "vectors.arrow"] {
-        assert!(text.contains(part), "{part} in {text}");
-    }
-    let inspected = json(&["inspect", &index, "--json"]);
-    assert_eq!(inspected["metric"], "cosine");
-    assert_eq!(inspected["unreachable"], 0);
-    let degrees = inspected["degree_histogram"].as_array().unwrap();
-    assert_eq!(degrees.iter().filter_map(Value::as_u64).sum::<u64>(), 5_000);
-    let alone = json(&["inspect", &format!("{index}/graph.arrow"), "--json"]);
-    assert_eq!(alone["level_nodes"], inspected["level_nodes"]);
-
-    let zeros = ["0"; 100].join(",");
-    let wrong: [(&[&str], &str); 10] = [
-        (&["--like", "word=guitarr", "--from", WORDS], "has word=guitarr"),
-        (&["--like", "wort=x", "--from", WORDS], "columns are: rank, word"),
-        (&["--like", "word=guitar"], "--like needs --from"),
-        (&["--row", "1", "--show", "word"], "--show needs --from"),
-        (&["--row", "5000"], "row id 5000 is not in the index"),
-        (&["--vector", "-1,2"], "has 2 numbers"),
-        (&["--vector", "[1,x]"], "element 1 is 'x'"),
-        // A zero vector has no direction.
-        (&["--vector", &zeros], ""),
-        (&["--row", "1", "--ef", "0"], "--ef must be at least 1"),
-        (&["--row", "1", "--from", "absent"], "no such file"),
-    ];
-    for (options, what) in wrong {
-        fails(&with(&search, options), what);
-    }
-    let none = ["search", &index, "--row", "1", "-k", "0"];
-    fails(&none, "--k must be at least 1");
-}
-
-#[test]
-fn evaluations_measure_recall_and_draw_it() {
-    let home = Home::new();
-    let plot = home.path("plots/words.svg");
-    let eval = ["eval", WORDS, "--metric", "cosine", "--ef", "10,64"];
-    let eval = with(&eval, &["--threads", "2"]);
-    let result = json(&with(&eval, &["--plot", &plot, "--json"]));
-    assert_eq!(result["queries"], 1_000);
-    let results = result["results"].as_array().unwrap();
-    let recall = |row: usize| results[row]["recall"].as_f64().unwrap();
-    let (low, high) = (recall(0), recall(1));
-    assert!(0.7 < low && low <= high && 0.95 < high, "{result}");
-    let svg = fs::read_to_string(plot).unwrap();
-    assert!(svg.starts_with("<svg") && svg.contains("ef 64"));
-    let text = succeed(&eval);
-    let says = "1,000 from rows of the file itself";
-    assert!(text.contains(says) && text.contains("recall@10"), "{text}");
+    assert!(table.starts_with("8 nearest rows to row 3582 (word=guitar), distance cosine, ef 100\n"));
+    let answer = json(&like);
+    let words: Vec<&str> =
+        answer["neighbors"].as_array().unwrap().iter().map(|row| row["word"].as_str().unwrap()).collect();
+    assert!(words.len() == 8 && words[0] == "guitar" && words.contains(&"bass"), "{words:?}");
+    assert!(words.iter().all(|word| table.contains(word)), "{table}");
+    assert!(answer["neighbors"][0]["_distance"].as_f64().unwrap().abs() < 1e-5);
+    let by_row = json(&["search", &index, "--row", "3582", "-k", "8", "--in-memory"]);
+    assert_eq!(row_ids(&by_row), row_ids(&answer));
 }
 
 #[test]
@@ -214,199 +51,355 @@ fn every_format_and_list_type_gives_the_same_index() {
     let mut some_null = rows();
     some_null[3] = None;
     let large = LargeListArray::from_iter_primitive::<Float32Type, _, _>(some_null.clone());
-    let lists = batch(list(some_null.clone()));
-    let stream = home.path("stream");
-    let mut writer = StreamWriter::try_new(File::create(&stream).unwrap(), &lists.schema()).unwrap();
-    writer.write(&lists).unwrap();
-    writer.finish().unwrap();
+    let lists = batch(list(some_null.clone()), 0);
     let files = [
-        home.parquet("fixed.parquet", &batch(fixed(some_null.clone()))),
-        home.parquet("list.parquet", &lists),
-        home.ipc("large.arrow", &[batch(Arc::new(large))]),
-        home.ipc("slices.arrow", &[lists.slice(0, 7), lists.slice(7, 493)]),
-        stream,
+        home.file("fixed.parquet", &batch(fixed(some_null), 0)),
+        home.file("list.parquet", &lists),
+        home.file("large.arrow", &batch(Arc::new(large), 0)),
+        home.file("list.arrow", &lists),
+        home.file("stream", &lists),
     ];
-    let query: Vec<String> = rows()[123].iter().flatten().map(|x| x.unwrap().to_string()).collect();
-    let query = query.join(",");
-    for (number, file) in files.iter().enumerate() {
-        let index = home.path(&format!("index{number}"));
-        let built = succeed(&["build", file, "--output", &index, "--row-id", "id"]);
-        assert!(built.contains("1 null"), "{built}");
-        let search = ["search", &index, "--vector", &query, "--json", "-k", "1"];
-        let show = ["--show", "holes", "--from", file, "--row-id", "id"];
-        let found = json(&with(&search, &show));
+    let query = format!("{:?}", rows()[123].iter().flatten().flatten().collect::<Vec<_>>());
+    let mut answers = Vec::new();
+    for file in &files {
+        let index = home.path("index");
+        let build = ["build", file, "--output", &index, "--row-id", "id", "--keep", "holes,name"];
+        assert_eq!(json(&build)["skipped"]["null"], 1, "{file}");
+        let found = json(&["search", &index, "--vector", &query, "--show", "name,holes"]);
         let nearest = &found["neighbors"][0];
-        assert_eq!(nearest["row_id"], 1230, "{file}");
-        assert_eq!(nearest["columns"]["holes"], 123, "{file}");
-        fails(&["search", &index, "--row", "30"], "row id 30 is not in");
+        assert_eq!((&nearest["_rowid"], &nearest["holes"]), (&1230.into(), &123.into()), "{file}");
+        assert_eq!(nearest["name"], "name 123");
+        fails(&["search", &index, "--row", "30"], "row 30 is not among the 499 rows");
+        answers.push(found);
+    }
+    assert!(answers.iter().all(|answer| *answer == answers[0]));
+}
+
+#[test]
+fn every_element_type_and_metric_is_indexed() {
+    let home = Home::new();
+    // Whole numbers below 100, which all the types have.
+    let numbers = || (0..ROWS * DIM).map(|at| ((at / DIM * 31 + at % DIM * 17) % 100) as f32);
+    let singles = Field::new_list_field(DataType::Float32, true);
+    let halves = Field::new_list_field(DataType::FixedSizeBinary(2), true)
+        .with_metadata([("ARROW:extension:name".to_owned(), "lance.bfloat16".to_owned())].into());
+    let file = |name: &str, item: Field, values: ArrayRef| {
+        let vectors = FixedSizeListArray::try_new(Arc::new(item), DIM as i32, values, None).unwrap();
+        home.file(name, &batch(Arc::new(vectors), 0))
+    };
+    let values = FixedSizeBinaryArray::try_from_iter(numbers().map(|x| bf16::from_f32(x).to_le_bytes()));
+    let halves = file("halves.parquet", halves, Arc::new(values.unwrap()));
+    let singles = file("singles.arrow", singles, Arc::new(Float32Array::from_iter_values(numbers())));
+    fails(&["build", &halves, "--elements", "int8", "--output", "x"], "cannot be converted");
+    let index = home.path("index");
+    for elements in ["Float16", "BFloat16", "Float32", "Float64", "Int8", "UInt8"] {
+        let (file, codes) = if elements == "BFloat16" { (&halves, "bytes") } else { (&singles, "auto") };
+        for metric in ["l2", "cosine", "dot", "l1", "hamming"] {
+            let build = ["build", file, "--elements", elements, "--metric", metric, "--codes", codes];
+            let build = with(&build, &["--no-sample", "--output", &index]);
+            if metric == "hamming" && elements != "UInt8" {
+                fails(&build, "distance type hamming needs UInt8 elements");
+                continue;
+            }
+            succeed(&build);
+            let stats = json(&["inspect", &index])["stats"].clone();
+            assert_eq!((&stats["element_type"], &stats["distance_type"]), (&elements.into(), &metric.into()));
+            let query = format!("{:?}", numbers().skip(7 * DIM).take(DIM).collect::<Vec<_>>());
+            let [by_row, by_vector] = [["--row", "7"], ["--vector", &query]]
+                .map(|query| row_ids(&json(&with(&["search", &index, "-k", "3"], &query))));
+            assert_eq!((by_row.len(), &by_row), (3, &by_vector), "{elements}, {metric}");
+            succeed(&["verify", &index]);
+            // What is appended is converted as what was built was.
+            assert_eq!(json(&["append", &index, file])["indexed"], 2 * ROWS);
+        }
     }
 }
 
 #[test]
-fn benchmark_files_with_ground_truth_are_read() {
+fn benchmark_files_with_ground_truth_are_measured() {
     let home = Home::new();
-    let vectors = |range: std::ops::Range<usize>| -> Vec<u8> {
-        let header = [range.len() as u32, 8].map(u32::to_le_bytes).concat();
-        let rows = &rows()[range];
-        let values = rows.iter().flatten().flatten().map(|value| value.unwrap());
+    let fbin = |range: std::ops::Range<usize>| -> Vec<u8> {
+        let header = [range.len() as u32, DIM as u32].map(u32::to_le_bytes).concat();
+        let rows = rows()[range].to_vec();
+        let values = rows.into_iter().flatten().flatten().map(Option::unwrap);
         header.into_iter().chain(values.flat_map(f32::to_le_bytes)).collect()
     };
-    let base = home.bytes("base.fbin", &vectors(0..500));
-    let queries = home.bytes("queries.fbin", &vectors(100..120));
+    let base = home.bytes("base.fbin", &fbin(0..ROWS));
+    let queries = home.bytes("queries.fbin", &fbin(100..120));
     // The nearest row of each query is the row it was taken from.
     let truth = [20, 1].into_iter().chain(100..120_u32).flat_map(u32::to_le_bytes);
     let truth = home.bytes("truth.ibin", &truth.collect::<Vec<u8>>());
-    let eval = ["eval", "--base", &base, "--queries", &queries];
-    let given = ["--k", "1", "--ground-truth", &truth];
-    for more in [given.to_vec(), Vec::new()] {
-        let result = json(&with(&with(&eval, &more), &["--json", "--ef", "64"]));
-        assert_eq!(result["queries"], 20);
-        let recall = result["results"][0]["recall"].as_f64().unwrap();
-        assert!(recall >= 0.99, "{result}");
+    let (index, plot) = (home.path("index"), home.path("plots/recall.svg"));
+    succeed(&["build", &base, "--output", &index]);
+    for path in [&base, &index] {
+        let eval = ["eval", path, "--queries", &queries, "--ef", "64,16"];
+        for more in [&["-k", "1", "--ground-truth", &truth][..], &["--plot", &plot]] {
+            let result = json(&with(&eval, more));
+            assert_eq!(result["queries"], 20);
+            let widths = result["results"].as_array().unwrap();
+            assert_eq!((&widths[0]["ef"], &widths[1]["ef"]), (&16.into(), &64.into()));
+            assert!(widths[1]["recall"].as_f64().unwrap() >= 0.99, "{result}");
+        }
+        assert!(succeed(&eval).contains("queries/s"));
+        fails(&with(&eval, &["--ground-truth", &truth]), "has 1 neighbors per query, -k is 10");
     }
-    fails(&with(&eval, &["--ground-truth", &truth]), "--k is 10");
-    let short = home.bytes("short.fbin", &vectors(0..500)[..1000]);
-    fails(&["eval", "--base", &short], "it has 1000 bytes");
+    let svg = fs::read_to_string(plot).unwrap();
+    assert!(svg.starts_with("<svg") && svg.contains("ef 64"));
+    fails(&["eval", &index, "--m", "8"], "is an index: --metric and the options of a build are for files");
+    fails(&["eval", &base, "--queries", WORDS], "have dimension 100, the indexed vectors have 8");
+    fails(&["eval", &home.bytes("short.fbin", &fbin(0..ROWS)[..1000])], "it has 1000 bytes");
+    let bytes = [2_u32, 3].map(u32::to_le_bytes).concat().into_iter().chain([1, 2, 3, 255, 4, 5]);
+    let bytes = bytes.collect::<Vec<u8>>();
+    for (name, elements) in [("x.u8bin", "UInt8"), ("x.i8bin", "Int8")] {
+        let build = ["build", &home.bytes(name, &bytes), "--flat", "--output", &index];
+        assert_eq!(json(&build)["elements"], elements);
+    }
+}
+
+#[test]
+fn many_queries_are_answered_into_files_of_each_format() {
+    let home = Home::new();
+    let index = home.index();
+    let mut queries = rows()[40..50].to_vec();
+    queries[2] = None;
+    let queries = home.file("queries.parquet", &batch(list(queries), 0));
+    let search = ["search", &index, "--queries", &queries, "-k", "3", "--show", "name"];
+    let answer = json(&search);
+    let neighbors = answer["neighbors"].as_array().unwrap();
+    assert_eq!(neighbors.len(), 27);
+    assert_eq!((&neighbors[6]["query_index"], &neighbors[6]["name"]), (&3.into(), &"name 43".into()));
+    let out = |name: &str| {
+        let path = home.path(name);
+        assert_eq!(json(&with(&search, &["--out", &path]))["rows"], 27);
+        File::open(path).unwrap()
+    };
+    let mut parquet = ParquetRecordBatchReader::try_new(out("out.parquet"), 100).unwrap();
+    let arrow = FileReader::try_new(out("out.arrow"), None).unwrap().next().unwrap().unwrap();
+    assert_eq!(parquet.next().unwrap().unwrap(), arrow);
+    let names: Vec<&str> = arrow.schema_ref().fields().iter().map(|field| field.name().as_str()).collect();
+    assert_eq!((names, arrow.num_rows()), (vec!["query_index", "_rowid", "_distance", "name"], 27));
+    out("out.csv");
+    let csv = fs::read_to_string(home.path("out.csv")).unwrap();
+    assert!(csv.starts_with("query_index,_rowid,_distance,name\n0,40,"), "{csv}");
+    assert_eq!(csv.lines().count(), 28);
+    fails(&with(&search, &["--out", "out.txt"]), "must end with .parquet, .arrow or .csv");
+}
+
+#[test]
+fn appended_rows_are_found_and_replaced_ones_are_not() {
+    let home = Home::new();
+    let index = home.index();
+    let shifted = |by: f32| -> Vec<Row> {
+        let shift = |row: Row| row.map(|row| row.into_iter().map(|x| x.map(|x| x + by)).collect());
+        rows().into_iter().map(shift).collect()
+    };
+    let more = home.file("more.arrow", &batch(list(shifted(5.0)), 1_000));
+    let appended = json(&["append", &index, &more]);
+    assert_eq!((&appended["appended"], &appended["indexed"]), (&500.into(), &1_000.into()));
+    // Row ids and labels go on where they stopped.
+    let found = json(&["search", &index, "--row", "507", "--show", "name", "-k", "1"]);
+    assert_eq!(found["neighbors"][0]["name"], "name 1007");
+    let found = json(&["search", &index, "--like", "name=name 1007", "-k", "1"]);
+    assert_eq!(row_ids(&found), [507]);
+
+    let changed = home.file("changed.arrow", &batch(fixed(shifted(-5.0)), 2_000).slice(0, 100));
+    fails(&["append", &index, &changed, "--row-id", "holes"], "row id 0, which another row has already");
+    assert_eq!(json(&["inspect", &index])["stats"]["live"], 1_000, "a failed append changes nothing");
+    let replaced = json(&["append", &index, &changed, "--row-id", "holes", "--upsert"]);
+    assert_eq!((&replaced["replaced"], &replaced["indexed"]), (&100.into(), &1_000.into()));
+    let show = ["search", &index, "--row", "7", "--show", "name", "-k", "5"];
+    let before = json(&show);
+    assert_eq!(before["neighbors"][0]["name"], "name 2007");
+    fails(&["search", &index, "--like", "name=name 7"], "no row of the index has name=name 7");
+    assert_eq!(json(&["compact", &index])["removed"], 100);
+    assert_eq!(json(&show), before);
+    assert_eq!(json(&["compact", &index])["removed"], 0);
+    assert_eq!(json(&["verify", &index])["ok"], true);
+    fails(&["append", &index, WORDS], "has no column 'name'");
+}
+
+#[test]
+fn exported_batches_are_an_index_too() {
+    let home = Home::new();
+    let index = home.index();
+    let out = home.path("batches");
+    assert_eq!(json(&["export", &index, "--output", &out])["rows"], ROWS);
+    assert_eq!(names(&out), ["graph.arrow", "vectors.arrow"]);
+    let expected = row_ids(&json(&["search", &index, "--row", "7"]));
+    let (graph, vectors) = (format!("{out}/graph.arrow"), format!("{out}/vectors.arrow"));
+    for path in [&out, &graph, &vectors] {
+        assert_eq!(row_ids(&json(&["search", path, "--row", "7"])), expected, "{path}");
+        assert_eq!(json(&["verify", path])["ok"], true);
+        assert_eq!(json(&["eval", path, "--ef", "50"])["indexed"], ROWS);
+    }
+    fs::remove_file(&vectors).unwrap();
+    assert_eq!(json(&["inspect", &graph])["health"]["nodes"], ROWS);
+    fails(&["search", &graph, "--row", "7"], "is a graph without its vectors");
+    let lance = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/lance-14.0.2");
+    assert_eq!(json(&["inspect", lance])["stats"]["live"], 600);
+    // What the command saves is what the library loads, and the other way round.
+    let loaded = Index::load(&index).unwrap();
+    let query: Vec<f32> = rows()[7].iter().flatten().map(|x| x.unwrap()).collect();
+    let hits = loaded.index.search(&query, &SearchParams::new(10)).unwrap();
+    assert_eq!(hits.row_ids().collect::<Vec<_>>(), expected);
+    loaded.index.save(home.path("again")).unwrap();
+    assert_eq!(row_ids(&json(&["search", &home.path("again"), "--row", "7"])), expected);
+}
+
+#[test]
+fn a_sound_index_is_told_from_a_damaged_one() {
+    let home = Home::new();
+    let index = home.index();
+    assert!(succeed(&["verify", &index]).contains("500 of 500 rows are reachable"));
+    let strict = pennon(&["verify", &index, "--min-recall", "1.1", "--json"]);
+    assert_eq!((strict.0, strict.2.lines().count()), (Some(1), 1));
+    let checks: Value = serde_json::from_str(&strict.1).unwrap();
+    assert_eq!((&checks["ok"], &checks["checks"][3]["ok"]), (&false.into(), &false.into()), "{checks}");
+    for name in names(&index).iter().filter(|name| name.ends_with(".arrow") || name.ends_with(".json")) {
+        let path = format!("{index}/{name}");
+        let sound = fs::read(&path).unwrap();
+        for at in (0..sound.len()).step_by(sound.len() / 9 + 1) {
+            let mut damaged = sound.clone();
+            damaged[at] ^= 0x55;
+            fs::remove_file(&path).unwrap();
+            fs::write(&path, damaged).unwrap();
+            let (code, stdout, stderr) = pennon(&["verify", &index]);
+            assert_eq!((code, stderr.lines().count()), (Some(1), 1), "byte {at} of {name}: {stderr}");
+            assert!(stdout.contains("FAILED") && stdout.contains("is not what was saved"), "{stdout}");
+            fails(&["search", &index, "--row", "0"], "is not what was saved");
+        }
+        fs::write(&path, sound).unwrap();
+    }
+    assert_eq!(json(&["verify", &index])["ok"], true);
 }
 
 #[test]
 fn failed_builds_say_why_and_leave_nothing() {
     let home = Home::new();
+    let good = home.file("good.parquet", &batch(fixed(rows()), 0));
     let words = fs::read(WORDS).unwrap();
-    let good = home.parquet("good.parquet", &batch(fixed(rows())));
-    let ipc = fs::read(home.ipc("good.arrow", &[batch(fixed(rows()))])).unwrap();
+    let ipc = fs::read(home.file("good.arrow", &batch(fixed(rows()), 0))).unwrap();
     let mut ragged = rows();
-    ragged[2] = None;
     ragged[4] = Some(vec![Some(1.0); 9]);
-    let nan: Vec<Row> = vec![Some(vec![Some(f32::NAN); 8]); 3];
-    let doubles: ArrayRef = Arc::new(Float64Array::from(vec![1.0]));
-    let text: ArrayRef = Arc::new(StringArray::from(vec!["x"]));
     let inputs = [
-        (home.path("absent"), "no such file"),
+        (home.path("absent"), "there is no file"),
         (home.path(""), "is a directory"),
-        (home.bytes("empty", b""), "bad magic"),
-        (home.bytes("text", b"hello, world"), "bad magic"),
+        (home.bytes("empty", b""), "is neither a Parquet nor an Arrow IPC file"),
         (home.bytes("half.parquet", &words[..words.len() / 2]), "cannot read"),
         (home.bytes("half.arrow", &ipc[..ipc.len() / 2]), "truncated"),
-        (home.bytes("other.fbin", b"12345678"), "bytes"),
-        (home.parquet("ragged", &batch(list(ragged))), "row 0 has 8 values, row 4 has 9"),
-        (home.parquet("no-rows", &batch(fixed(rows())).slice(0, 0)), "no rows"),
-        (home.parquet("dim-0", &batch(list(vec![Some(vec![]); 3]))), "dimension 0"),
-        (home.parquet("nulls", &batch(fixed(vec![None; 3]))), "3 null"),
-        (home.ipc("null-lists", &[batch(list(vec![None; 3]))]), "all 3 rows are null"),
-        (home.parquet("nan", &batch(fixed(nan))), "3 not finite"),
-        (home.parquet("double", &batch(doubles)), "Float64"),
-        (home.parquet("string", &batch(text)), "Utf8"),
+        (
+            home.file("ragged.parquet", &batch(list(ragged), 0)),
+            "row 4 has 9 elements, the rows before it have 8",
+        ),
+        (home.file("no-rows.parquet", &batch(fixed(rows()), 0).slice(0, 0)), "no rows"),
+        (
+            home.file("nulls.parquet", &batch(fixed(vec![None; 3]), 0)),
+            "no usable vector in 3 rows, skipped: 3 (3 null",
+        ),
+        (home.file("null-lists", &batch(list(vec![None; 3]), 0)), "all 3 rows are null"),
     ];
     let out = home.path("out");
-    let before = home.names();
+    let before = names(home.path(""));
     for (input, what) in &inputs {
         fails(&["build", input, "--output", &out], what);
-        assert_eq!(home.names(), before, "{input}");
+        assert_eq!(names(home.path("")), before, "{input}");
     }
-    let options: [(&[&str], &str); 9] = [
-        (&["--column", "vektor"], "columns are: id, holes, negative, vector"),
+    let options: [(&[&str], &str); 8] = [
+        (&["--column", "vektor"], "columns are: id, holes, name, vector"),
         (&["--column", "id"], "Int64"),
-        (&["--row-id", "ids"], "no column 'ids'"),
-        (&["--row-id", "vector"], "not an integer type"),
-        (&["--row-id", "holes"], "is null at row 250"),
-        (&["--row-id", "negative"], "is negative at row 1"),
-        (&["--m", "1"], "m must be at least"),
-        (&["--ef-construction", "0"], "ef_construction"),
-        (&["--threads", "0"], "--threads must be at least 1"),
+        (&["--keep", "id,ids"], "no column 'ids'"),
+        (&["--row-id", "name"], "is Utf8, not an integer type"),
+        (&["--row-id", "holes"], "is null in row 250"),
+        (&["--elements", "bfloat16"], "cannot be converted to BFloat16"),
+        (&["--m", "1"], "m must be at least 4, got 1"),
+        (&["--ef-construction", "0"], "ef_construction must be at least m = 16, got 0"),
     ];
     for (options, what) in options {
         fails(&with(&["build", &good, "--output", &out], options), what);
-        assert_eq!(home.names(), before, "{options:?}");
+        assert_eq!(names(home.path("")), before, "{options:?}");
     }
-    fails(&["build", &good, "--output", &good], "not a directory");
-    fails(&["build", &good, "--output", &format!("{good}/x")], "not a directory");
-    fails(&["build", &good, "--output", &home.path("")], "it holds");
-    if cfg!(target_os = "linux") {
-        fails(&["build", &good, "--output", "/proc/pennon"], "cannot write /proc/pennon");
+    fails(&["build", &good, "--output", &good], "is not a directory");
+    fails(&["build", &good, "--output", &format!("{good}/x")], "is not a directory");
+    assert_eq!(names(home.path("")), before);
+
+    let index = home.index();
+    let searches: [(&[&str], &str); 8] = [
+        (&["--like", "name=nobody"], "no row of the index has name=nobody"),
+        (&["--like", "word=x"], "keeps no column 'word', but: name"),
+        (&["--like", "name"], "--like has to be COLUMN=VALUE"),
+        (&["--row", "500"], "row 500 is not among the 500 rows"),
+        (&["--row", "1", "--show", "word"], "keeps no column 'word'"),
+        (&["--vector", "-1,2"], "has 2 numbers, the vectors of the index have 8"),
+        (&["--vector", "[1,x]"], "element 1 is 'x', not a number"),
+        (&["--row", "1", "--from", "absent"], "there is no file absent"),
+    ];
+    for (options, what) in searches {
+        fails(&with(&["search", &index], options), what);
     }
-    fails(&["eval", &good, "--k", "0"], "--k must be at least 1");
-    fails(&["eval", &good, "--ef", "10,0"], "--ef must be at least 1");
-    fails(&["eval", &good, "--plot", &home.path("")], "not a regular file");
-    fails(&["eval", &good, "--queries", WORDS], "dimension 100");
-    assert_eq!(home.names(), before);
-    assert_eq!(pennon(&["build"]).0, Some(2));
-    assert_eq!(pennon(&["search", &out]).0, Some(2));
+    fails(&["search", &home.path("absent"), "--row", "0"], "there is nothing at");
+    fails(&["search", &home.path(""), "--row", "0"], "is not an index");
+    fails(&["append", &good, &good], "is not a saved index");
 }
 
 #[test]
-fn a_failed_rebuild_leaves_the_index_and_damage_is_reported() {
-    let home = Home::new();
-    let good = home.parquet("good.parquet", &batch(fixed(rows())));
-    let index = home.path("index");
-    let (graph, vectors) = (format!("{index}/graph.arrow"), format!("{index}/vectors.arrow"));
-    succeed(&["build", &good, "--output", &index]);
-    let built = [fs::read(&graph).unwrap(), fs::read(&vectors).unwrap()];
-    fails(&["build", &good, "--output", &index, "--row-id", "holes"], "is null at row 250");
-    assert_eq!([fs::read(&graph).unwrap(), fs::read(&vectors).unwrap()], built);
-    succeed(&["build", &good, "--output", &index, "--seed", "7"]);
-    assert_ne!(fs::read(&graph).unwrap(), built[0]);
-    assert_eq!(home.names(), ["good.parquet", "index"]);
-
-    for (file, content) in [&graph, &vectors].into_iter().zip(&built) {
-        for eighth in 0..8 {
-            fs::write(file, &content[..content.len() * eighth / 8]).unwrap();
-            fails(&["search", &index, "--row", "0"], ".arrow");
-        }
-        for flipped in (0..content.len()).step_by(content.len() / 40) {
-            let mut damaged = content.clone();
-            damaged[flipped] ^= 0x55;
-            fs::write(file, damaged).unwrap();
-            let (code, _, stderr) = pennon(&["search", &index, "--row", "0"]);
-            let clean = code == Some(0) && stderr.is_empty();
-            let refused = code == Some(1) && stderr.lines().count() == 1;
-            assert!(clean || refused, "byte {flipped} of {file}: {code:?} {stderr}");
-        }
-        fs::remove_file(file).unwrap();
-        fails(&["search", &index, "--row", "0"], "is not a pennon index");
-        fs::write(file, content).unwrap();
+fn usage_errors_help_and_the_version_are_told_apart() {
+    let wrong: [&[&str]; 7] = [
+        &[],
+        &["build", "file"],
+        &["search", "index"],
+        &["search", "index", "--row", "1", "-k", "0"],
+        &["build", "file", "--output", "x", "--metric", "manhattan"],
+        &["build", "file", "--output", "x", "--codes", "bits"],
+        &["build", "file", "--output", "x", "--flat", "--m", "8"],
+    ];
+    for arguments in wrong {
+        let (code, stdout, stderr) = pennon(arguments);
+        assert_eq!((code, stdout.as_str()), (Some(2), ""), "{arguments:?}: {stderr}");
     }
-    fails(&["inspect", &vectors], "vectors.arrow");
-    fails(&["search", &home.path("absent"), "--row", "0"], "no such directory");
-}
-
-#[test]
-fn neighbors_are_chosen_as_asked_for_and_drawn() {
-    let home = Home::new();
-    let good = home.parquet("good.parquet", &batch(fixed(rows())));
-    let index = home.path("index");
-    let build = ["build", &good, "--output", &index, "--m", "4"];
-    let nearest = ["--m0", "10", "--selection", "nearest", "--prune", "nearest"];
-    for options in [&nearest[..], &["--keep-pruned", "--extend-candidates"]] {
-        succeed(&with(&build, options));
-        let inspected = json(&["inspect", &index, "--json"]);
-        let m0 = if options.contains(&"--m0") { 10 } else { 8 };
-        assert_eq!((inspected["m"].as_u64(), inspected["m0"].as_u64()), (Some(4), Some(m0)));
-        assert_eq!(inspected["unreachable"], 0);
-        assert_eq!(inspected["healthy"], true);
-        assert_eq!(inspected["unreachable_nodes"], Value::Array(Vec::new()));
-        let levels = inspected["level_histogram"].as_array().unwrap();
-        assert!(levels.len() > 1);
-        assert_eq!(levels.iter().filter_map(Value::as_u64).sum::<u64>(), 500);
-        let text = succeed(&["inspect", &index]);
-        for title in ["\nedges per node on level 0\n", "\nhighest level of a node\n0  "] {
-            assert!(text.contains(title), "{title} in {text}");
-        }
-    }
-    fails(&with(&build, &["--m0", "3"]), "m0 must be at least m = 4, got 3");
-    assert_eq!(pennon(&with(&build, &["--selection", "best"])).0, Some(2));
-}
-
-#[test]
-fn a_closed_pipe_is_no_failure() {
+    let (_, _, stderr) = pennon(wrong[4]);
+    assert!(stderr.contains("must be one of l2, cosine, dot, l1, hamming"), "{stderr}");
+    assert!(succeed(&["--help"]).contains("Exit codes:"));
+    // A reader that goes away is no failure.
     let mut command = Command::new(env!("CARGO_BIN_EXE_pennon"));
-    let home = Home::new();
-    let good = home.parquet("good.parquet", &batch(fixed(rows())));
-    command.args(["eval", &good, "--ef", "10"]);
-    command.stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().unwrap();
+    let mut child = command.args(["completions", "bash"]).stdout(Stdio::piped()).spawn().unwrap();
     drop(child.stdout.take());
-    let output = child.wait_with_output().unwrap();
-    assert_eq!(String::from_utf8(output.stderr).unwrap(), "");
-    assert!(output.status.success());
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    for command in ["build", "append", "compact", "verify", "export", "search", "inspect", "eval"] {
+        let help = succeed(&[command, "--help"]);
+        assert!(command == "compact" || help.contains(&format!("  pennon {command} ")), "{help}");
+        assert!(succeed(&["man", command]).contains(".SH OPTIONS"), "{command}");
+        assert!(succeed(&["man"]).contains(command) && succeed(&["completions", "bash"]).contains(command));
+    }
+    let version = succeed(&["--version"]);
+    assert!(version.starts_with(&format!("pennon {} (", env!("CARGO_PKG_VERSION"))), "{version}");
+    let manifest = include_str!("../Cargo.toml");
+    let lance =
+        manifest.lines().find_map(|line| line.strip_prefix("lance = { version = \"")?.split('"').next());
+    assert_eq!(version.contains(&format!("Lance {}", lance.unwrap())), cfg!(feature = "lance"), "{version}");
+}
+
+#[test]
+fn a_killed_build_or_append_leaves_the_older_index_or_the_newer() {
+    let home = Home::new();
+    let index = home.index();
+    let more = home.file("more.arrow", &batch(fixed(rows()), 1_000));
+    let live = || json(&["inspect", &index])["stats"]["live"].as_u64().unwrap();
+    // The command may have replaced the index when it was killed: then the next one begins from there.
+    let mut last = live();
+    let kills = killed(&["append", &index, &more], || {
+        let now = live();
+        assert!(now == last || now == last + 500, "{now} rows after {last}");
+        assert_eq!(row_ids(&json(&["search", &index, "--row", "7", "-k", "1"])), [7]);
+        last = now;
+    });
+    let before = last;
+    let builds = killed(&["build", WORDS, "--output", &index, "--m", "4", "--ef-construction", "8"], || {
+        let now = live();
+        assert!(now == before || now == 5_000, "{now} rows, neither {before} nor 5000");
+    });
+    println!("{kills} appends and {builds} builds were killed");
+    assert!(kills > 0 && builds > 0 && live() == 5_000);
+    // What was left behind went with the next save.
+    let files = names(&index).into_iter().filter(|name| name.ends_with(".arrow")).count();
+    assert_eq!(files, 3, "{:?}", names(&index));
 }

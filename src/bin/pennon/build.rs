@@ -1,84 +1,94 @@
-//! `pennon build`: an index of one vector column, written to a directory.
+//! `pennon build`: an index of one column of vectors, saved in a directory.
 
-use rayon::prelude::*;
+use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
+use std::time::Instant;
 
-use pennon::{DistanceType, HnswIndex, SearchParams, VectorSource};
+use anyhow::{Context, Result, bail};
+use pennon::Index;
+use rayon::ThreadPoolBuilder;
 
-use crate::arguments::BuildArguments;
-#[cfg(feature = "lance")]
-use crate::dataset;
-use crate::failure::{Result, fail};
-use crate::ingest::{Built, Source, skipped_reasons};
-use crate::report::{Facts, grouped, levels, print};
-use crate::staging::OutputDirectory;
-use crate::table::Table;
-use crate::truth::Truth;
-use crate::{index_dir, pool, sample};
+use crate::arguments::{BuildArguments, GraphArguments};
+use crate::ingest::{OnDuplicate, Source, Taken};
+use crate::input::Input;
+use crate::measure::{self, SAMPLE_EF};
+use crate::open::{self, Opened};
+use crate::output::{self, Report};
 
-const SAMPLE_ROWS: usize = 200;
-const SAMPLE_K: usize = 10;
-const SAMPLE_EF: usize = 100;
-
-pub fn run(arguments: &BuildArguments) -> Result<()> {
+pub fn run(arguments: &BuildArguments, json: bool) -> Result<()> {
     #[cfg(feature = "lance")]
-    if dataset::is_meant(arguments) {
-        return dataset::run(arguments);
+    if crate::dataset::is_meant(arguments) {
+        return crate::dataset::build(arguments, json);
     }
-    let params = arguments.graph.params()?;
-    let Some(directory) = &arguments.output else {
-        return fail("a build of a file needs --output DIR or --lance DIR");
+    let Some(output) = &arguments.output else {
+        bail!("a build of a file needs --output DIR or --lance DIR");
     };
-    let output = OutputDirectory::check(directory, index_dir::FILES)?;
-    let table = Table::open(&arguments.file)?;
-    let column = table.vector_column(&arguments.column);
-    let source = Source::check(&table, column, arguments.row_id.as_deref())?;
-    let distance_type = DistanceType::from(arguments.metric);
-    pool::install(arguments.threads, || {
-        let built = source.build(distance_type, &params)?;
-        let mut facts = facts(&built);
-        let (rows, recall) = sampled_recall(&built.index)?;
-        facts.add(
-            format!("recall@{SAMPLE_K}"),
-            format!("{recall:.4} (ef {SAMPLE_EF}, {rows} rows as queries, against an exact scan)"),
-        );
-        index_dir::save(&built.index, &output)?;
-        facts.add("written to", directory.display().to_string());
-        print(&facts.to_string())
+    output::check_directory(output)?;
+    let input = Input::open(&arguments.file)?;
+    let row_id = arguments.row_id.as_deref();
+    let source = Source::check(&input, &arguments.column, arguments.elements, row_id, &arguments.keep)?;
+    in_pool(arguments.threads, || {
+        let started = Instant::now();
+        let (index, taken) = index_of(&source, &input, &arguments.graph)?;
+        let seconds = started.elapsed().as_secs_f64();
+
+        let mut properties = BTreeMap::from([(open::COLUMN.to_owned(), arguments.column.clone())]);
+        match row_id {
+            Some(column) => properties.insert(open::ROW_ID.to_owned(), column.to_owned()),
+            None => properties.insert(open::NEXT_ROW_ID.to_owned(), taken.rows.to_string()),
+        };
+        if let Some(elements) = arguments.elements {
+            properties.insert(open::ELEMENTS.to_owned(), elements.to_string());
+        }
+        let opened = Opened { index, labels: taken.labels, properties };
+        let lock = open::lock(output)?;
+        opened.save(output)?;
+        drop(lock);
+
+        let index = &opened.index;
+        let mut report = Report::default();
+        report.add("rows", taken.rows);
+        report.add("indexed", index.len());
+        report.add("skipped", index.skipped());
+        report.add("dimension", index.dim());
+        report.add("elements", index.element_type());
+        report.add("metric", index.distance_type());
+        if let Some(graph) = index.reader().graph() {
+            report.add("rows_by_highest_level", graph.level_histogram());
+        }
+        report.add("seconds", seconds);
+        report.add("rows_per_second", (taken.rows as f64 / seconds.max(1e-9)) as u64);
+        report.add("bytes_per_row_beside_vectors", index.resident_bytes() as f64 / index.len().max(1) as f64);
+        if !arguments.no_sample {
+            let sample = measure::sampled_recall(&index.reader())?;
+            report.add("recall_at_10", sample.recall);
+            report.add("recall_from", format!("{} rows as queries, ef {SAMPLE_EF}", sample.queries));
+        }
+        report.add("written_to", output.display().to_string());
+        report.print(json)
     })
 }
 
-fn facts(built: &Built) -> Facts {
-    let index = &built.index;
-    let health = index.health();
-    let seconds = built.elapsed.as_secs_f64();
-    let graph_bytes = index.graph().resident_bytes() as f64 / index.len() as f64;
-    let mut facts = Facts::default();
-    facts.add("rows", grouped(built.rows));
-    facts.add("indexed", grouped(index.len() as u64));
-    facts.add("skipped", skipped_reasons(index));
-    facts.add("dimension", index.dim().to_string());
-    facts.add("metric", index.distance_type().to_string());
-    facts.add("levels", levels(&health.level_nodes));
-    facts.add(
-        "seconds",
-        format!("{seconds:.2} ({} rows per second)", grouped((built.rows as f64 / seconds.max(1e-9)) as u64)),
-    );
-    facts.add("graph bytes per row", format!("{graph_bytes:.1}"));
-    facts
+/// The index of all rows of a file; at least one has a usable vector.
+pub fn index_of(source: &Source<'_>, input: &Input, graph: &GraphArguments) -> Result<(Index, Taken)> {
+    let (elements, dim) = source.shape()?;
+    let builder = Index::builder(dim, graph.metric()).element_type(elements);
+    let builder = match graph.params()? {
+        Some(params) => builder.params(params),
+        None => builder.flat(),
+    };
+    let index = builder.build()?;
+    let taken = source.fill(&index, 0, OnDuplicate::Never)?;
+    if index.is_empty() {
+        let name = input.path().display();
+        bail!("{name} has no usable vector in {} rows, skipped: {}", taken.rows, index.skipped());
+    }
+    Ok((index, taken))
 }
 
-/// The mean recall of searches for evenly spaced rows, and how many there were. A row is part
-/// of its own answer, of the true one as of the found one.
-fn sampled_recall(index: &HnswIndex) -> Result<(usize, f64)> {
-    let snapshot = index.snapshot();
-    let ids: Vec<usize> = sample::evenly_spaced(index.len(), SAMPLE_ROWS).collect();
-    let recall = |id: &usize| -> Result<f64> {
-        let query = snapshot.vector(*id as u32);
-        let truth = Truth::exact(index, query, SAMPLE_K)?;
-        let found = index.search(query, SearchParams::new(SAMPLE_K, SAMPLE_EF))?;
-        Ok(truth.recall(&found))
-    };
-    let recalls = ids.par_iter().map(recall).collect::<Result<Vec<f64>>>()?;
-    let mean = recalls.iter().sum::<f64>() / recalls.len().max(1) as f64;
-    Ok((recalls.len(), mean))
+/// Runs `work` on a pool of so many threads, by default one for each CPU. What it does with rayon stays there.
+pub fn in_pool<T: Send>(threads: Option<NonZeroUsize>, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    // To rayon 0 threads means one per CPU.
+    let pool = ThreadPoolBuilder::new().num_threads(threads.map_or(0, NonZeroUsize::get));
+    pool.build().context("cannot start threads")?.install(work)
 }

@@ -1,238 +1,169 @@
 //! `pennon eval`: recall and speed of an index for a list of search widths.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use pennon::{BuildParams, DistanceType, SearchParams};
+use anyhow::{Result, bail};
+use indicatif::HumanCount;
+use pennon::{BuildParams, Index, SkippedRows};
+use rayon::prelude::*;
 use serde::Serialize;
 
-use crate::arguments::{EvalArguments, at_least_one};
-use crate::failure::{Result, fail};
+use crate::arguments::EvalArguments;
+use crate::build::{in_pool, index_of};
 use crate::fbin::GroundTruth;
-use crate::ingest::{Source, skipped_reasons};
-use crate::measure::{Measurement, measure};
-use crate::query_set::QuerySet;
-use crate::report::{Align, Facts, grid, grouped, print, print_json};
-use crate::staging::OutputFile;
-use crate::table::Table;
-use crate::vector_column::VectorColumn;
-use crate::{plot, pool};
+use crate::ingest::Source;
+use crate::input::Input;
+use crate::measure::{Measurement, Queries, Query, Truth, measure};
+use crate::open::{Location, Opened};
+use crate::{output, plot};
+
+/// Rows of the index that serve as queries, if no others are given.
+const SAMPLE_ROWS: usize = 1000;
 
 #[derive(Serialize)]
 struct Evaluation {
-    base: PathBuf,
-    rows: u64,
+    path: String,
     indexed: usize,
-    skipped: String,
+    skipped: SkippedRows,
     dimension: usize,
     metric: String,
-    m: usize,
-    ef_construction: usize,
-    seed: u64,
+    params: Option<BuildParams>,
     threads: usize,
-    build_seconds: f64,
+    /// Of an index that was built for this.
+    build_seconds: Option<f64>,
     queries: usize,
     queries_from: String,
-    queries_skipped: usize,
+    queries_skipped: u64,
     truth_from: String,
     k: usize,
     results: Vec<Measurement>,
 }
 
-/// Everything that was read and checked before the build.
-struct Inputs<'a> {
-    base: Source<'a>,
-    queries: Option<(Table, VectorColumn)>,
-    truth: Option<GroundTruth>,
+pub fn run(arguments: &EvalArguments, json: bool) -> Result<()> {
+    if let Some(plot) = &arguments.plot {
+        output::check_file(plot)?;
+    }
+    arguments.graph.params()?;
+    let truth = arguments.ground_truth.as_deref().map(GroundTruth::read).transpose()?;
+    if let Some(truth) = truth.as_ref().filter(|truth| truth.k < arguments.k.get()) {
+        bail!("the ground truth has {} neighbors per query, -k is {}", truth.k, arguments.k);
+    }
+    let evaluation = in_pool(Some(arguments.threads), || evaluate(arguments, truth.as_ref()))?;
+    if let Some(path) = &arguments.plot {
+        let name = arguments.path.file_name().unwrap_or_default().display();
+        let Evaluation { indexed, dimension, metric, .. } = &evaluation;
+        let title = format!("pennon: {name}, {} x {dimension}, {metric}", HumanCount(*indexed as u64));
+        let svg = plot::draw(&title, evaluation.k, &evaluation.results)?;
+        output::write_file(path, |file| Ok(file.write_all(svg.as_bytes())?))?;
+    }
+    if json { output::print_json(&evaluation) } else { output::print(&text(&evaluation)?) }
 }
 
-pub fn run(arguments: &EvalArguments) -> Result<()> {
-    at_least_one("--k", arguments.k)?;
-    at_least_one("--threads", arguments.threads)?;
-    let widths = widths(arguments)?;
-    let params = arguments.graph.params()?;
-    let plot = arguments.plot.as_deref().map(OutputFile::check).transpose()?;
-    let Some(path) = arguments.base.as_ref().or(arguments.file.as_ref()) else {
-        return fail("give FILE or --base");
+/// The index to measure, the column it is of, and how long it took to build.
+fn open(arguments: &EvalArguments) -> Result<(Index, String, Option<f64>)> {
+    let path = &arguments.path;
+    let given = arguments.column.as_deref();
+    if matches!(Location::of(path)?, Location::Saved | Location::Lance { .. }) {
+        if arguments.graph.any() {
+            bail!("{} is an index: --metric and the options of a build are for files", path.display());
+        }
+        let opened = Opened::open(path, arguments.in_memory)?;
+        let column = opened.column(given).to_owned();
+        return Ok((opened.index, column, None));
+    }
+    let input = Input::open(path)?;
+    let column = given.unwrap_or("vector");
+    let source = Source::check(&input, column, None, None, &[])?;
+    let started = std::time::Instant::now();
+    let (index, _) = index_of(&source, &input, &arguments.graph)?;
+    Ok((index, column.to_owned(), Some(started.elapsed().as_secs_f64())))
+}
+
+fn evaluate(arguments: &EvalArguments, given: Option<&GroundTruth>) -> Result<Evaluation> {
+    let (index, column, build_seconds) = open(arguments)?;
+    let reader = index.reader();
+    if reader.is_empty() {
+        bail!("{} has no rows", arguments.path.display());
+    }
+    let Queries { queries, skipped: queries_skipped } = match &arguments.queries {
+        Some(path) => Queries::read(path, &column, &index)?,
+        None => Queries::sampled(&reader, SAMPLE_ROWS),
     };
-    let table = Table::open(path)?;
-    let inputs = Inputs::check(&table, arguments)?;
-    let evaluation =
-        pool::install(Some(arguments.threads), || evaluate(path, &inputs, arguments, &params, &widths))?;
-    if let Some(plot) = plot {
-        let title = format!(
-            "pennon: {}, {} x {}, {}",
-            path.file_name().unwrap_or_default().display(),
-            grouped(evaluation.rows),
-            evaluation.dimension,
-            evaluation.metric
-        );
-        plot.write(&plot::draw(&title, evaluation.k, &evaluation.results)?)?;
+    let all = queries.len() as u64 + queries_skipped;
+    if let Some(given) = given.filter(|given| given.queries as u64 != all) {
+        bail!("the ground truth has neighbors of {} queries, but there are {all}", given.queries);
     }
-    if arguments.json {
-        return print_json(&evaluation);
-    }
-    print(&text(&evaluation))
-}
-
-/// The widths to measure, ascending; a search raises those below k to k.
-fn widths(arguments: &EvalArguments) -> Result<Vec<usize>> {
-    for ef in &arguments.ef {
-        at_least_one("--ef", *ef)?;
-    }
-    let raised = arguments.ef.iter().map(|ef| (*ef).max(arguments.k));
-    let mut widths: Vec<usize> = raised.collect();
+    // No search can use more than all rows; a library may allocate for what it is asked.
+    let k = arguments.k.get().min(reader.len());
+    let truth = |query: &Query| match given {
+        Some(given) => Truth::given(&reader, &query.vector, &given.nearest(query.position as usize, k)),
+        None => Truth::exact(&reader, &query.vector, k),
+    };
+    let truths = queries.par_iter().map(truth).collect::<Result<Vec<_>>>()?;
+    // A search raises the widths below k to k.
+    let mut widths: Vec<usize> = arguments.ef.iter().map(|&ef| ef.max(arguments.k).get()).collect();
     widths.sort_unstable();
     widths.dedup();
-    Ok(widths)
-}
-
-impl<'a> Inputs<'a> {
-    fn check(table: &'a Table, arguments: &'a EvalArguments) -> Result<Self> {
-        let column = table.vector_column(&arguments.column);
-        let base = Source::check(table, column, None)?;
-        let queries = match &arguments.queries {
-            Some(path) => Some(open_queries(path, &arguments.column, base.dim())?),
-            None => None,
-        };
-        let truth = match (&arguments.ground_truth, &queries) {
-            (Some(path), Some((queries, _))) => Some(read_truth(path, queries.rows(), arguments.k)?),
-            _ => None,
-        };
-        Ok(Self { base, queries, truth })
-    }
-}
-
-fn open_queries(path: &Path, column: &str, dim: usize) -> Result<(Table, VectorColumn)> {
-    let table = Table::open(path)?;
-    let column = VectorColumn::open(&table, table.vector_column(column))?;
-    if column.dim() != dim {
-        return fail(format!(
-            "the queries in {} have dimension {}, the indexed vectors have {dim}",
-            path.display(),
-            column.dim()
-        ));
-    }
-    Ok((table, column))
-}
-
-fn read_truth(path: &Path, queries: u64, k: usize) -> Result<GroundTruth> {
-    let truth = GroundTruth::read(path)?;
-    let name = path.display();
-    if truth.queries as u64 != queries {
-        let found = truth.queries;
-        return fail(format!("{name} has neighbors of {found} queries, but there are {queries}"));
-    }
-    if truth.k < k {
-        let found = truth.k;
-        return fail(format!("{name} has {found} neighbors per query, --k is {k}"));
-    }
-    Ok(truth)
-}
-
-fn evaluate(
-    path: &Path,
-    inputs: &Inputs<'_>,
-    arguments: &EvalArguments,
-    params: &BuildParams,
-    widths: &[usize],
-) -> Result<Evaluation> {
-    let distance_type = DistanceType::from(arguments.metric);
-    let built = inputs.base.build(distance_type, params)?;
-    let index = &built.index;
-    let queries = match &inputs.queries {
-        Some((table, column)) => QuerySet::read(table, column, distance_type)?,
-        None => QuerySet::sampled(index),
+    let at = |ef: usize| {
+        let measured = measure(&reader, &queries, &truths, k, ef.min(reader.len()))?;
+        Ok(Measurement { ef, ..measured })
     };
-    // No search can use more than all rows; a library may allocate for what it is asked.
-    let k = arguments.k.min(index.len());
-    let truths = queries.truths(index, k, inputs.truth.as_ref())?;
-    let mut results = Vec::with_capacity(widths.len());
-    for ef in widths {
-        let params = SearchParams::new(k, (*ef).min(index.len()));
-        let measured = measure(index, &queries.queries, &truths, &params)?;
-        results.push(Measurement { ef: *ef, ..measured });
-    }
+    let results = widths.into_iter().map(at).collect::<Result<Vec<_>>>()?;
+    let from = |path: &Option<PathBuf>, other: &str| {
+        path.as_deref().map(Path::display).map_or(other.to_owned(), |path| path.to_string())
+    };
     Ok(Evaluation {
-        base: path.to_owned(),
-        rows: built.rows,
-        indexed: index.len(),
-        skipped: skipped_reasons(index),
-        dimension: index.dim(),
-        metric: distance_type.to_string(),
-        m: params.m,
-        ef_construction: params.ef_construction,
-        seed: params.seed,
-        threads: arguments.threads,
-        build_seconds: built.elapsed.as_secs_f64(),
-        queries: queries.queries.len(),
-        queries_from: match &arguments.queries {
-            Some(path) => path.display().to_string(),
-            None => "rows of the file itself, evenly spaced".to_owned(),
-        },
-        queries_skipped: queries.skipped,
-        truth_from: match &arguments.ground_truth {
-            Some(path) => path.display().to_string(),
-            None => "an exact scan".to_owned(),
-        },
-        k: arguments.k,
+        path: arguments.path.display().to_string(),
+        indexed: reader.len(),
+        skipped: index.skipped(),
+        dimension: reader.dim(),
+        metric: reader.distance_type().to_string(),
+        params: reader.params().cloned(),
+        threads: arguments.threads.get(),
+        build_seconds,
+        queries: queries.len(),
+        queries_from: from(&arguments.queries, "rows of the index itself, evenly spaced"),
+        queries_skipped,
+        truth_from: from(&arguments.ground_truth, "an exact scan"),
+        k,
         results,
     })
 }
 
-fn text(evaluation: &Evaluation) -> String {
-    let mut facts = Facts::default();
-    facts.add(
-        "base",
-        format!(
-            "{}, {} rows x {}, {}, skipped: {}",
-            evaluation.base.display(),
-            grouped(evaluation.rows),
-            evaluation.dimension,
-            evaluation.metric,
-            evaluation.skipped
-        ),
+fn text(evaluation: &Evaluation) -> Result<String> {
+    let Evaluation { path, indexed, skipped, dimension, metric, threads, k, .. } = evaluation;
+    let graph = match &evaluation.params {
+        Some(params) => format!("m {}, ef_construction {}", params.m, params.ef_construction),
+        None => "none: all rows are compared".to_owned(),
+    };
+    let built =
+        evaluation.build_seconds.map_or(String::new(), |seconds| format!(", built in {seconds:.2} s"));
+    let head = format!(
+        "base     {}, {} rows x {dimension}, {metric}, skipped: {skipped}\n\
+         graph    {graph}{built}\n\
+         queries  {} from {}, skipped: {}\n\
+         truth    {}\n\
+         threads  {threads}\n",
+        path,
+        HumanCount(*indexed as u64),
+        HumanCount(evaluation.queries as u64),
+        evaluation.queries_from,
+        evaluation.queries_skipped,
+        evaluation.truth_from,
     );
-    facts.add(
-        "graph",
-        format!(
-            "m {}, ef_construction {}, seed {}, built in {:.2} s",
-            evaluation.m, evaluation.ef_construction, evaluation.seed, evaluation.build_seconds
-        ),
-    );
-    facts.add(
-        "queries",
-        format!(
-            "{} from {}, skipped: {}",
-            grouped(evaluation.queries as u64),
-            evaluation.queries_from,
-            evaluation.queries_skipped
-        ),
-    );
-    facts.add("truth", evaluation.truth_from.as_str());
-    facts.add("threads", evaluation.threads.to_string());
-    format!("{facts}\n{}", results(evaluation))
-}
-
-fn results(evaluation: &Evaluation) -> String {
-    let recall = format!("recall@{}", evaluation.k);
-    let columns = [
-        ("ef", Align::Right),
-        (recall.as_str(), Align::Right),
-        ("queries/s", Align::Right),
-        ("mean us", Align::Right),
-        ("p50 us", Align::Right),
-        ("p99 us", Align::Right),
-    ];
+    let recall = format!("recall@{k}");
     let row = |result: &Measurement| {
         vec![
-            result.ef.to_string(),
+            format!("{:>4}", result.ef),
             format!("{:.4}", result.recall),
-            format!("{:.0}", result.queries_per_second),
-            format!("{:.1}", result.mean_us),
-            format!("{:.1}", result.p50_us),
-            format!("{:.1}", result.p99_us),
+            format!("{:>9.0}", result.queries_per_second),
+            format!("{:>7.1}", result.mean_us),
+            format!("{:>7.1}", result.p50_us),
+            format!("{:>7.1}", result.p99_us),
         ]
     };
-    let rows: Vec<Vec<String>> = evaluation.results.iter().map(row).collect();
-    grid(&columns, &rows)
+    let rows: Vec<_> = evaluation.results.iter().map(row).collect();
+    let table = output::table(&["ef", &recall, "queries/s", "mean us", "p50 us", "p99 us"], &rows)?;
+    Ok(format!("{head}{table}"))
 }

@@ -1,111 +1,199 @@
-//! Fills an index with the rows of a file, in row order.
+//! The rows of a file, taken into an index in their order, with the columns that are kept beside it.
 
-use std::time::{Duration, Instant};
+use std::iter;
+use std::sync::Arc;
 
-use pennon::{BuildParams, DistanceType, HnswIndex};
+use anyhow::{Context, Result, bail};
+use arrow_array::cast::AsArray;
+use arrow_array::types::UInt64Type;
+use arrow_array::{Array, ArrayRef, RecordBatch, UInt64Array};
+use arrow_cast::{CastOptions, cast, cast_with_options};
+use arrow_schema::{DataType, Field, Schema, SchemaRef};
+use arrow_select::concat::concat_batches;
+use pennon::{ElementType, Index};
 
-use crate::failure::{Context, Result, fail};
-use crate::progress;
-use crate::row_ids;
-use crate::table::Table;
-use crate::vector_column::VectorColumn;
+use crate::input::Input;
+use crate::output;
 
 /// Rows appended at a time, however large the file's own batches are.
 const CHUNK_ROWS: usize = 8192;
 
-/// What to read: checked, so that mistakes show before hours of building.
-#[derive(Debug)]
+/// What becomes of a row whose row id a live row has.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum OnDuplicate {
+    /// It cannot be: nothing is compared where row ids are counted, in an index that was empty.
+    Never,
+    Refuse,
+    Replace,
+}
+
+/// What to read of a file: checked, so that mistakes show before hours of building.
 pub struct Source<'a> {
-    table: &'a Table,
-    vectors: VectorColumn,
+    input: &'a Input,
+    column: &'a str,
+    /// A `FixedSizeList`, whatever lists the file has.
+    vectors: DataType,
+    is_converted: bool,
     row_id: Option<&'a str>,
+    keep: Vec<&'a str>,
+}
+
+/// What was taken in.
+pub struct Taken {
+    pub rows: u64,
+    /// The columns that are kept, a row for each usable vector.
+    pub labels: Option<RecordBatch>,
 }
 
 impl<'a> Source<'a> {
-    /// Fails unless the columns exist, have usable types, and there are rows.
-    pub fn check(table: &'a Table, column: &str, row_id: Option<&'a str>) -> Result<Self> {
-        // A missing column is the better message even of an empty file.
-        table.field(column)?;
+    /// Fails unless the columns exist and can be what they are asked to be.
+    pub fn check(
+        input: &'a Input,
+        column: &'a str,
+        elements: Option<ElementType>,
+        row_id: Option<&'a str>,
+        keep: &'a [String],
+    ) -> Result<Self> {
+        let name = input.path().display();
+        let column = input.vector_column(column);
         if let Some(row_id) = row_id {
-            row_ids::check(table, row_id)?;
-        }
-        if table.rows() == 0 {
-            return fail(format!("{} has no rows", table.path().display()));
-        }
-        let vectors = VectorColumn::open(table, column)?;
-        Ok(Self { table, vectors, row_id })
-    }
-
-    pub fn dim(&self) -> usize {
-        self.vectors.dim()
-    }
-
-    /// Builds the index, on rayon's current pool. At least one row has a usable vector.
-    pub fn build(&self, distance_type: DistanceType, params: &BuildParams) -> Result<Built> {
-        let started = Instant::now();
-        let index = HnswIndex::try_new(self.dim(), distance_type, params.clone())?;
-        let progress = progress::bar(self.table.rows(), "building");
-        let mut columns = vec![self.vectors.name()];
-        columns.extend(self.row_id);
-        let mut first_row = 0;
-        for batch in self.table.batches(&columns)? {
-            let batch = batch?;
-            let vectors = self.vectors.vectors(&batch, first_row)?;
-            let row_ids = match self.row_id {
-                Some(column) => Some(row_ids::of_batch(&batch, Some(column), first_row)?),
-                None => None,
-            };
-            for start in (0..batch.num_rows()).step_by(CHUNK_ROWS) {
-                let rows = CHUNK_ROWS.min(batch.num_rows() - start);
-                let vectors = vectors.slice(start, rows);
-                let chunk_row = first_row + start as u64;
-                let appended = match &row_ids {
-                    Some(ids) => index.append(&vectors, ids.slice(start, rows)),
-                    None => index.append(&vectors, chunk_row),
-                };
-                appended.context(|| {
-                    let last_row = chunk_row + rows as u64 - 1;
-                    let path = self.table.path().display();
-                    format!("rows {chunk_row} to {last_row} of {path}")
-                })?;
-                progress.inc(rows as u64);
+            let data_type = input.field(row_id)?.data_type();
+            if !data_type.is_integer() {
+                bail!("row id column '{row_id}' of {name} is {data_type}, not an integer type");
             }
-            first_row += batch.num_rows() as u64;
         }
-        drop(progress);
-        if index.is_empty() {
-            return fail(format!(
-                "column '{}' of {} has no usable vector in {} rows: {}",
-                self.vectors.name(),
-                self.table.path().display(),
-                self.table.rows(),
-                skipped_reasons(&index)
-            ));
+        for column in keep {
+            input.field(column)?;
         }
-        Ok(Built { index, rows: self.table.rows(), elapsed: started.elapsed() })
+        let as_read = fixed_size(input, column)?;
+        let (found, dim) =
+            ElementType::of_vectors(&as_read).with_context(|| format!("column '{column}' of {name}"))?;
+        let vectors = match elements.filter(|&elements| elements != found) {
+            None => as_read,
+            Some(elements) => {
+                let item = elements.to_string().parse();
+                let item = item.ok().with_context(|| format!("vectors cannot be converted to {elements}"))?;
+                DataType::FixedSizeList(Arc::new(Field::new_list_field(item, true)), i32::try_from(dim)?)
+            }
+        };
+        let is_converted = elements.is_some_and(|elements| elements != found);
+        let keep = keep.iter().map(String::as_str).collect();
+        Ok(Self { input, column, vectors, is_converted, row_id, keep })
+    }
+
+    /// The elements and the dimension of the vectors.
+    pub fn shape(&self) -> Result<(ElementType, usize)> {
+        Ok(ElementType::of_vectors(&self.vectors)?)
+    }
+
+    /// The type of the vectors: a `FixedSizeList`.
+    #[cfg(feature = "lance")]
+    pub fn vectors(&self) -> &DataType {
+        &self.vectors
+    }
+
+    /// The schema of the columns that are kept.
+    fn label_schema(&self) -> Result<SchemaRef> {
+        let field = |name: &&str| Ok(self.input.field(name)?.clone().with_nullable(true));
+        Ok(Arc::new(Schema::new(self.keep.iter().map(field).collect::<Result<Vec<_>>>()?)))
+    }
+
+    /// Appends all rows to an index, on rayon's current pool. Without a column of row ids they count from `first` on.
+    pub fn fill(&self, index: &Index, first: u64, on_duplicate: OnDuplicate) -> Result<Taken> {
+        let bar = output::progress(self.input.rows(), "indexing");
+        let columns: Vec<&str> =
+            iter::once(self.column).chain(self.row_id).chain(self.keep.iter().copied()).collect();
+        let label_schema = self.label_schema()?;
+        let (mut row, mut labels) = (0, Vec::new());
+        for batch in self.input.batches(&columns)? {
+            let batch = batch?;
+            let vectors = self.vectors_of(&batch)?;
+            let row_ids = self.row_id.map(|column| row_ids(&batch, column, row)).transpose()?;
+            let kept = self.keep.iter().map(|name| Ok(Arc::clone(column_of(&batch, name)?)));
+            let kept = kept.collect::<Result<Vec<_>>>()?;
+            for at in (0..batch.num_rows()).step_by(CHUNK_ROWS) {
+                let rows = CHUNK_ROWS.min(batch.num_rows() - at);
+                let vectors = vectors.slice(at, rows);
+                let appended = match (&row_ids, on_duplicate) {
+                    (None, OnDuplicate::Never) => index.append_unique(&vectors, first + row),
+                    (None, OnDuplicate::Refuse) => index.append(&vectors, first + row),
+                    (None, OnDuplicate::Replace) => index.upsert(&vectors, first + row),
+                    (Some(ids), OnDuplicate::Replace) => index.upsert(&vectors, ids.slice(at, rows)),
+                    (Some(ids), _) => index.append(&vectors, ids.slice(at, rows)),
+                };
+                let appended = appended.with_context(|| {
+                    let last = row + rows as u64 - 1;
+                    format!("rows {row} to {last} of {}, counted from 0 there", self.input.path().display())
+                })?;
+                if !kept.is_empty() {
+                    let kept = RecordBatch::try_new(Arc::clone(&label_schema), kept.clone())?;
+                    labels.extend(appended.runs().map(|run| kept.slice(at + run.start, run.len())));
+                }
+                row += rows as u64;
+                bar.set_position(row);
+            }
+        }
+        bar.finish_and_clear();
+        if row == 0 {
+            bail!("{} has no rows", self.input.path().display());
+        }
+        let labels = (!self.keep.is_empty()).then(|| concat_batches(&label_schema, &labels)).transpose()?;
+        Ok(Taken { rows: row, labels })
+    }
+
+    fn vectors_of(&self, batch: &RecordBatch) -> Result<ArrayRef> {
+        let vectors = column_of(batch, self.column)?;
+        if !self.is_converted {
+            return Ok(Arc::clone(vectors));
+        }
+        let strict = CastOptions { safe: false, ..CastOptions::default() };
+        let converted = cast_with_options(vectors, &self.vectors, &strict);
+        converted.with_context(|| format!("column '{}' cannot be converted", self.column))
     }
 }
 
-/// An index and what it took to build it.
-pub struct Built {
-    pub index: HnswIndex,
-    pub rows: u64,
-    pub elapsed: Duration,
+/// The type of a column, where lists count as lists of the length of the first that is not null.
+fn fixed_size(input: &Input, column: &str) -> Result<DataType> {
+    let (item, is_large) = match input.field(column)?.data_type() {
+        DataType::List(item) => (item, false),
+        DataType::LargeList(item) => (item, true),
+        other => return Ok(other.clone()),
+    };
+    let mut rows = 0;
+    for batch in input.batches(&[column])? {
+        let batch = batch?;
+        let lists = column_of(&batch, column)?;
+        let first = match is_large {
+            true => lists.as_list::<i64>().iter().flatten().next(),
+            false => lists.as_list::<i32>().iter().flatten().next(),
+        };
+        if let Some(first) = first {
+            return Ok(DataType::FixedSizeList(Arc::clone(item), i32::try_from(first.len())?));
+        }
+        rows += batch.num_rows();
+    }
+    let name = input.path().display();
+    match rows {
+        0 => bail!("{name} has no rows"),
+        _ => bail!("column '{column}' of {name} has no usable vector: all {rows} rows are null"),
+    }
 }
 
-/// Why rows have no vector in the index: `3 null, 1 non-finite`, or `0` if none was skipped.
-pub fn skipped_reasons(index: &HnswIndex) -> String {
-    let skipped = index.skipped();
-    let reasons = [
-        (skipped.null, "null"),
-        (skipped.null_element, "with a null element"),
-        (skipped.non_finite, "not finite"),
-        (skipped.zero_norm, "of norm zero"),
-    ];
-    let reasons = reasons.iter().filter(|(rows, _)| *rows > 0);
-    let reasons: Vec<String> = reasons.map(|(rows, reason)| format!("{rows} {reason}")).collect();
-    if reasons.is_empty() {
-        return "0".to_owned();
+pub fn column_of<'a>(batch: &'a RecordBatch, column: &str) -> Result<&'a ArrayRef> {
+    batch.column_by_name(column).with_context(|| format!("column '{column}' is missing in a batch"))
+}
+
+/// The row ids in a column of a batch whose first row is row `first` of the file.
+pub fn row_ids(batch: &RecordBatch, column: &str, first: u64) -> Result<UInt64Array> {
+    let array = column_of(batch, column)?;
+    // A value that does not fit becomes null.
+    let ids = cast(array, &DataType::UInt64)?;
+    let ids = ids.as_primitive::<UInt64Type>().clone();
+    match (0..ids.len()).find(|&row| ids.is_null(row)) {
+        None => Ok(ids),
+        Some(row) => {
+            let problem = if array.is_null(row) { "is null" } else { "is negative" };
+            bail!("row id column '{column}' {problem} in row {}", first + row as u64)
+        }
     }
-    reasons.join(", ")
 }

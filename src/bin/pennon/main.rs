@@ -1,66 +1,90 @@
-//! `pennon`: builds, searches, inspects and measures HNSW indexes over Parquet and Arrow IPC files.
+//! `pennon`: builds, changes, searches and measures indexes over Parquet and Arrow files.
 //!
-//! Every failure is one line on standard error that starts with `pennon: `, and exit code 1
-//! (clap's usage errors are its own, with exit code 2).
+//! A failure is one line on standard error that starts with `pennon: `, and exit code 1; clap's usage errors have exit
+//! code 2.
 
 mod arguments;
 mod build;
+mod change;
 #[cfg(feature = "lance")]
 mod dataset;
 mod eval;
-mod failure;
+mod export;
 mod fbin;
-mod histogram;
-mod index_dir;
 mod ingest;
-mod input_file;
+mod input;
 mod inspect;
-mod ipc_layout;
-mod lookup;
+mod labels;
 mod measure;
+mod open;
+mod output;
 mod plot;
-mod pool;
-mod progress;
-mod query;
-mod query_set;
-mod report;
-mod row_ids;
-mod sample;
 mod search;
-mod staging;
-mod table;
-mod truth;
-mod vector_column;
+mod verify;
 
 use std::io::{self, Write};
 use std::panic::{self, AssertUnwindSafe};
 use std::process::ExitCode;
 
-use clap::Parser;
+use anyhow::{Result, bail};
+use clap::{CommandFactory, Parser};
+use clap_mangen::Man;
 
 use crate::arguments::{Arguments, Command};
-use crate::failure::{Failure, Result, panic_text};
 
 fn main() -> ExitCode {
-    let command = Arguments::parse().command;
-    // A decoding library may panic on a damaged file: that has to end as one line too.
-    panic::set_hook(Box::new(|_| {}));
-    let outcome = panic::catch_unwind(AssertUnwindSafe(|| run(&command)));
-    let failure = match outcome {
+    let arguments = Arguments::parse();
+    output::remember_panics();
+    // A decoder may panic on a damaged file: that has to end as one line too.
+    let outcome = panic::catch_unwind(AssertUnwindSafe(|| run(&arguments)));
+    let message = match outcome {
         Ok(Ok(())) => return ExitCode::SUCCESS,
-        Ok(Err(failure)) => failure,
-        Err(payload) => Failure::new(format!("internal error: {}", panic_text(&*payload))),
+        Ok(Err(error)) => format!("{error:#}"),
+        Err(_) => {
+            let (message, trace) = output::last_panic();
+            if let Some(trace) = trace {
+                let _ = writeln!(io::stderr(), "{trace}");
+            }
+            format!("internal error: {message}")
+        }
     };
     // With standard error closed there is nobody left to tell.
-    let _ = writeln!(io::stderr(), "pennon: {failure}");
+    let _ = writeln!(io::stderr(), "pennon: {}", output::one_line(&message));
     ExitCode::FAILURE
 }
 
-fn run(command: &Command) -> Result<()> {
-    match command {
-        Command::Build(arguments) => build::run(arguments),
-        Command::Search(arguments) => search::run(arguments),
-        Command::Inspect(arguments) => inspect::run(arguments),
-        Command::Eval(arguments) => eval::run(arguments),
+fn run(arguments: &Arguments) -> Result<()> {
+    let json = arguments.json;
+    match &arguments.command {
+        Command::Build(arguments) => build::run(arguments, json),
+        Command::Append(arguments) => change::append(arguments, json),
+        Command::Compact(arguments) => change::compact(arguments, json),
+        Command::Verify(arguments) => verify::run(arguments, json),
+        Command::Export(arguments) => export::run(arguments, json),
+        Command::Search(arguments) => search::run(arguments, json),
+        Command::Inspect(arguments) => inspect::run(arguments, json),
+        Command::Eval(arguments) => eval::run(arguments, json),
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(*shell, &mut Arguments::command(), "pennon", &mut script);
+            output::print(&String::from_utf8_lossy(&script))
+        }
+        Command::Man { command } => man(command.as_deref()),
     }
+}
+
+/// Prints the manual page of a command, or that of all of them together.
+fn man(name: Option<&str>) -> Result<()> {
+    let mut all = Arguments::command();
+    all.build();
+    let command = match name {
+        None => all,
+        Some(name) => match all.find_subcommand(name) {
+            Some(command) => command.clone(),
+            None => bail!("there is no command '{name}': see pennon help"),
+        },
+    };
+    let mut page = Vec::new();
+    Man::new(command).render(&mut page)?;
+    output::print(&String::from_utf8_lossy(&page))
 }

@@ -1,174 +1,251 @@
-//! `pennon search`: the nearest rows to a row or to a vector, with columns of the original file.
+//! `pennon search`: the nearest rows to a row, a vector, or each vector of a file.
 
-use std::collections::HashMap;
+use std::fs::File;
+use std::io::BufWriter;
+use std::path::Path;
+use std::sync::Arc;
 
-use pennon::{HnswIndex, SearchParams, SearchResult, VectorSource};
-use serde::Serialize;
-use serde_json::{Map, Value};
+use anyhow::{Context, Result, bail};
+use arrow_array::{ArrayRef, Float32Array, RecordBatch, UInt64Array};
+use arrow_ipc::writer::FileWriter;
+use arrow_json::WriterBuilder;
+use arrow_json::writer::JsonArray;
+use arrow_schema::{DataType, Field, Schema};
+use parquet::arrow::ArrowWriter;
+use pennon::lance::{DISTANCE_COLUMN, QUERY_INDEX_COLUMN, ROW_ID_COLUMN};
+use pennon::{Hits, SearchParams};
+use rayon::prelude::*;
+use serde_json::{Value, json};
 
-use crate::arguments::{SearchArguments, at_least_one};
-use crate::failure::{Context, Result, fail};
-use crate::index_dir;
-use crate::lookup::{Cell, Lookup};
-use crate::query::{parse_like, parse_vector};
-use crate::report::{Align, grid, print, print_json};
-use crate::table::Table;
+use crate::arguments::SearchArguments;
+use crate::input::Input;
+use crate::labels::{Labels, beside, formatter};
+use crate::measure::{Queries, Query};
+use crate::open::Opened;
+use crate::output::{self, Report};
 
 /// Characters of a cell that are printed.
 const CELL_WIDTH: usize = 60;
 
-#[derive(Serialize)]
-struct Answer<'a> {
-    query: &'a str,
-    metric: String,
-    k: usize,
-    ef: usize,
-    neighbors: Vec<Neighbor>,
+/// What was found, as it is printed or written.
+pub struct Answer {
+    /// What the search was for.
+    pub query: String,
+    pub metric: String,
+    pub k: usize,
+    pub ef: usize,
+    /// Columns `_rowid`, `_distance` and those to show; before them `query_index`, if the queries are a file's.
+    pub rows: RecordBatch,
 }
 
-#[derive(Serialize)]
-struct Neighbor {
-    rank: usize,
-    row_id: u64,
-    distance: f32,
-    columns: Map<String, Value>,
-}
-
-pub fn run(arguments: &SearchArguments) -> Result<()> {
-    at_least_one("--k", arguments.k)?;
-    at_least_one("--ef", arguments.ef)?;
-    let like = arguments.like.as_deref().map(parse_like).transpose()?;
-    let table = open_from(arguments)?;
-    let lookup = match &table {
-        Some(table) => Some(Lookup::check(table, arguments.row_id.as_deref())?),
-        None => None,
-    };
-    if let (Some(table), Some((column, _))) = (&table, like) {
-        table.field(column)?;
+pub fn run(arguments: &SearchArguments, json: bool) -> Result<()> {
+    if let Some(out) = &arguments.out {
+        output::check_file(out)?;
+        Format::of(out)?;
     }
-    let numbers = arguments.vector.as_deref().map(parse_vector).transpose()?;
-
-    let index = index_dir::load(&arguments.dir)?;
-    let (query, vector) = match (numbers, arguments.row, like, &lookup) {
-        (Some(numbers), ..) => ("a vector".to_owned(), numbers),
-        (None, Some(row_id), ..) => (format!("row {row_id}"), vector_of(&index, row_id)?),
-        (None, None, Some((column, value)), Some(lookup)) => {
-            let row_id = lookup.find(column, value)?;
-            let vector = vector_of(&index, row_id)
-                .context(|| format!("the row with {column}={value} cannot be the query"))?;
-            (format!("row {row_id} ({column}={value})"), vector)
-        }
-        // clap asks for one of the three, `open_from` for --from with --like.
-        _ => return fail("give one of --like, --vector and --row"),
-    };
-    if vector.len() != index.dim() {
-        return fail(format!(
-            "--vector has {} numbers, the vectors of {} have dimension {}",
-            vector.len(),
-            arguments.dir.display(),
-            index.dim()
-        ));
+    #[cfg(feature = "lance")]
+    if crate::dataset::is_dataset(&arguments.index.index) {
+        return report(&crate::dataset::search(arguments)?, arguments, json);
     }
-    let (k, ef) = (arguments.k, arguments.ef.max(arguments.k));
-    // No search can use more than all rows; a library may allocate for what it is asked.
-    let params = SearchParams::new(k.min(index.len()), ef.min(index.len()));
-    let found = index.search(&vector, params)?;
-    let cells = match &lookup {
-        Some(lookup) if !arguments.show.is_empty() => {
-            let row_ids: Vec<u64> = found.iter().map(|row| row.row_id).collect();
-            lookup.fetch(&arguments.show, &row_ids)?
+    let opened = Opened::open(&arguments.index.index, arguments.index.in_memory)?;
+    let labels = match &arguments.from {
+        Some(from) => {
+            Labels::File { input: Input::open(from)?, row_id: opened.row_id(arguments.row_id.as_deref()) }
         }
-        _ => HashMap::new(),
+        None => Labels::kept(&opened),
     };
-    let distance_type = index.distance_type();
-    if arguments.json {
-        return print_json(&Answer {
-            query: &query,
-            metric: distance_type.to_string(),
-            k,
-            ef,
-            neighbors: neighbors(&found, &arguments.show, &cells),
-        });
-    }
-    let table = text(&found, &arguments.show, &cells);
-    print(&format!("{} nearest rows to {query}, distance {distance_type}, ef {ef}\n{table}", found.len()))
-}
-
-/// Opens --from, which --like and --show cannot do without, and checks the columns to show.
-fn open_from(arguments: &SearchArguments) -> Result<Option<Table>> {
-    let Some(path) = &arguments.from else {
-        if arguments.like.is_some() {
-            return fail("--like needs --from FILE, the file the index was built from");
-        }
-        if !arguments.show.is_empty() {
-            return fail("--show needs --from FILE, the file the index was built from");
-        }
-        return Ok(None);
-    };
-    let table = Table::open(path)?;
     for column in &arguments.show {
-        table.field(column)?;
+        labels.check(column)?;
     }
-    Ok(Some(table))
+    let reader = opened.index.reader();
+    let (query, queries) = queries(arguments, &opened, &labels)?;
+    // No search can use more than all rows; a library may allocate for what it is asked.
+    let (k, ef) = (arguments.k.get(), arguments.ef.max(arguments.k).get());
+    let params = SearchParams::new(k.min(reader.len())).ef(ef.min(reader.len()));
+    let search = |query: &Query| -> Result<Hits> {
+        reader.search(&query.vector, &params).with_context(|| format!("query {}", query.position))
+    };
+    let found = match &queries[..] {
+        [query] => vec![reader.search(&query.vector, &params)?],
+        queries => queries.par_iter().map(search).collect::<Result<Vec<_>>>()?,
+    };
+    let positions = arguments.queries.is_some().then(|| queries.iter().map(|query| query.position));
+    let mut rows = batch_of(positions, &found)?;
+    if !arguments.show.is_empty() {
+        let hits = found.iter().flat_map(|hits| hits.iter().copied()).collect::<Vec<_>>();
+        rows = beside(&rows, &labels.fetch(&arguments.show, &hits)?)?;
+    }
+    let metric = opened.index.distance_type().to_string();
+    report(&Answer { query, metric, k, ef, rows }, arguments, json)
 }
 
-fn vector_of(index: &HnswIndex, row_id: u64) -> Result<Vec<f32>> {
-    let snapshot = index.snapshot();
-    let mut ids = 0..snapshot.len() as u32;
-    match ids.find(|id| snapshot.row_id(*id) == row_id) {
-        Some(id) => Ok(snapshot.vector(id).to_vec()),
-        None => fail(format!("row id {row_id} is not in the index (of {} rows)", snapshot.len())),
+/// What is searched for, in words and in numbers.
+fn queries(
+    arguments: &SearchArguments,
+    opened: &Opened,
+    labels: &Labels<'_>,
+) -> Result<(String, Vec<Query>)> {
+    let index = &opened.index;
+    if let Some(path) = &arguments.queries {
+        let read = Queries::read(path, opened.column(arguments.column.as_deref()), index)?;
+        let (count, skipped) = (read.queries.len(), read.skipped);
+        return Ok((format!("each of {count} queries ({skipped} skipped)"), read.queries));
+    }
+    let one = |vector| vec![Query { position: 0, vector }];
+    if let Some(text) = &arguments.vector {
+        let vector = parse_vector(text)?;
+        let (given, dim) = (vector.len(), index.dim());
+        if given != dim {
+            bail!("--vector has {given} numbers, the vectors of the index have {dim}");
+        }
+        return Ok(("a vector".to_owned(), one(vector)));
+    }
+    let (row_id, name) = match (&arguments.like, arguments.row) {
+        (Some(like), _) => {
+            let (column, value) = parse_like(like)?;
+            let row_id = labels.find(column, value)?;
+            (row_id, format!("row {row_id} ({column}={value})"))
+        }
+        (None, Some(row_id)) => (row_id, format!("row {row_id}")),
+        (None, None) => bail!("give one of --like, --row, --vector and --queries"),
+    };
+    match index.get(row_id)? {
+        Some(row) => Ok((name, one(row.vector))),
+        None => bail!("{name} is not among the {} rows of the index", index.len()),
     }
 }
 
-fn neighbors(found: &[SearchResult], columns: &[String], cells: &HashMap<u64, Vec<Cell>>) -> Vec<Neighbor> {
-    let neighbor = |(rank, row): (usize, &SearchResult)| {
-        let cells = cells.get(&row.row_id).map(Vec::as_slice).unwrap_or_default();
-        let values = cells.iter().map(|cell| cell.value.clone());
-        Neighbor {
-            rank: rank + 1,
-            row_id: row.row_id,
-            distance: row.distance,
-            columns: columns.iter().cloned().zip(values).collect(),
+/// The numbers of `0.1,0.2` or `[0.1, 0.2]`.
+pub fn parse_vector(text: &str) -> Result<Vec<f32>> {
+    let text = text.trim();
+    let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text).trim();
+    if bare.is_empty() {
+        bail!("--vector is empty");
+    }
+    let number = |(position, number): (usize, &str)| {
+        let number = number.trim();
+        number
+            .parse()
+            .ok()
+            .with_context(|| format!("--vector: element {position} is '{number}', not a number"))
+    };
+    bare.split(',').enumerate().map(number).collect()
+}
+
+/// The column and the value of `COLUMN=VALUE`; the value may hold further equals signs.
+pub fn parse_like(text: &str) -> Result<(&str, &str)> {
+    match text.split_once('=') {
+        Some((column, value)) if !column.is_empty() => Ok((column, value)),
+        _ => bail!("--like has to be COLUMN=VALUE, got '{text}'"),
+    }
+}
+
+/// The rows of all answers, with the positions of their queries.
+fn batch_of(positions: Option<impl Iterator<Item = u64>>, found: &[Hits]) -> Result<RecordBatch> {
+    let hits = || found.iter().flat_map(|hits| hits.iter());
+    let row_ids = UInt64Array::from_iter_values(hits().map(|hit| hit.row_id));
+    let distances = Float32Array::from_iter_values(hits().map(|hit| hit.distance));
+    let mut fields = vec![
+        Field::new(ROW_ID_COLUMN, DataType::UInt64, false),
+        Field::new(DISTANCE_COLUMN, DataType::Float32, false),
+    ];
+    let mut columns: Vec<ArrayRef> = vec![Arc::new(row_ids), Arc::new(distances)];
+    if let Some(positions) = positions {
+        let repeated = positions.zip(found).flat_map(|(position, hits)| hits.iter().map(move |_| position));
+        fields.insert(0, Field::new(QUERY_INDEX_COLUMN, DataType::UInt64, false));
+        columns.insert(0, Arc::new(UInt64Array::from_iter_values(repeated)));
+    }
+    Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?)
+}
+
+fn report(answer: &Answer, arguments: &SearchArguments, json: bool) -> Result<()> {
+    let Answer { query, metric, k, ef, rows } = answer;
+    if let Some(out) = &arguments.out {
+        let format = Format::of(out)?;
+        output::write_file(out, |file| format.write(file, rows))?;
+        let mut report = Report::default();
+        report.add("query", query);
+        report.add("rows", rows.num_rows());
+        report.add("written_to", out.display().to_string());
+        return report.print(json);
+    }
+    if json {
+        let neighbors = json_rows(rows)?;
+        return output::print_json(
+            &json!({ "query": query, "metric": metric, "k": k, "ef": ef, "neighbors": neighbors }),
+        );
+    }
+    let table = table(rows)?;
+    let found = match arguments.queries {
+        Some(_) => *k,
+        None => rows.num_rows(),
+    };
+    output::print(&format!("{found} nearest rows to {query}, distance {metric}, ef {ef}\n{table}"))
+}
+
+/// An object for each row.
+fn json_rows(rows: &RecordBatch) -> Result<Value> {
+    let mut writer = WriterBuilder::new().with_explicit_nulls(true).build::<_, JsonArray>(Vec::new());
+    writer.write(rows)?;
+    writer.finish()?;
+    let text = writer.into_inner();
+    // Nothing at all is written where there are no rows.
+    if text.is_empty() { Ok(json!([])) } else { Ok(serde_json::from_slice(&text)?) }
+}
+
+fn table(rows: &RecordBatch) -> Result<String> {
+    let schema = rows.schema();
+    let headings: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
+    let columns = headings.iter().zip(rows.columns());
+    let formatters = columns.map(|(name, array)| formatter(array, name)).collect::<Result<Vec<_>>>()?;
+    let cell = |column: usize, row: usize| {
+        let text = output::one_line(&formatters[column].value(row).to_string());
+        match headings[column] {
+            DISTANCE_COLUMN => text.parse::<f32>().map_or(text, |distance| format!("{distance:.6}")),
+            _ if text.chars().count() <= CELL_WIDTH => text,
+            _ => text.chars().take(CELL_WIDTH - 3).chain("...".chars()).collect(),
         }
     };
-    found.iter().enumerate().map(neighbor).collect()
+    let rank = if headings.contains(&QUERY_INDEX_COLUMN) { None } else { Some("rank") };
+    let row = |row: usize| {
+        let rank = rank.map(|_| (row + 1).to_string());
+        rank.into_iter().chain((0..headings.len()).map(|column| cell(column, row))).collect::<Vec<_>>()
+    };
+    let rows: Vec<_> = (0..rows.num_rows()).map(row).collect();
+    output::table(&rank.into_iter().chain(headings.iter().copied()).collect::<Vec<_>>(), &rows)
 }
 
-fn text(found: &[SearchResult], columns: &[String], cells: &HashMap<u64, Vec<Cell>>) -> String {
-    let mut headings = vec![("rank", Align::Right), ("row id", Align::Right), ("distance", Align::Right)];
-    headings.extend(columns.iter().map(|column| (column.as_str(), Align::Left)));
-    let line = |(rank, row): (usize, &SearchResult)| {
-        let mut line = vec![(rank + 1).to_string(), row.row_id.to_string(), format!("{:.6}", row.distance)];
-        let cells = cells.get(&row.row_id).map(Vec::as_slice).unwrap_or_default();
-        line.extend(cells.iter().map(|cell| shortened(&cell.text)));
-        line
-    };
-    let lines: Vec<Vec<String>> = found.iter().enumerate().map(line).collect();
-    grid(&headings, &lines)
+/// What `--out` is written as.
+enum Format {
+    Parquet,
+    Arrow,
+    Csv,
 }
 
-/// At most `CELL_WIDTH` characters, none of which moves the cursor.
-fn shortened(text: &str) -> String {
-    let printable = |character: char| {
-        if character.is_control() { ' ' } else { character }
-    };
-    if text.chars().count() <= CELL_WIDTH {
-        return text.chars().map(printable).collect();
+impl Format {
+    fn of(path: &Path) -> Result<Self> {
+        match path.extension().and_then(|extension| extension.to_str()) {
+            Some("parquet") => Ok(Self::Parquet),
+            Some("arrow" | "ipc") => Ok(Self::Arrow),
+            Some("csv") => Ok(Self::Csv),
+            _ => bail!("--out {}: its name must end with .parquet, .arrow or .csv", path.display()),
+        }
     }
-    let start: String = text.chars().take(CELL_WIDTH - 3).map(printable).collect();
-    format!("{start}...")
-}
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn long_cells_end_in_dots() {
-        assert_eq!(shortened("a\nb"), "a b");
-        let long = shortened(&"x".repeat(200));
-        assert_eq!(long.len(), CELL_WIDTH);
-        assert!(long.ends_with("x..."));
+    fn write(&self, file: &mut File, rows: &RecordBatch) -> Result<()> {
+        match self {
+            Self::Parquet => {
+                let mut writer = ArrowWriter::try_new(file, rows.schema(), None)?;
+                writer.write(rows)?;
+                writer.close()?;
+            }
+            Self::Arrow => {
+                let mut writer = FileWriter::try_new(BufWriter::new(file), rows.schema_ref())?;
+                writer.write(rows)?;
+                writer.finish()?;
+            }
+            Self::Csv => arrow_csv::Writer::new(BufWriter::new(file)).write(rows)?,
+        }
+        Ok(())
     }
 }
