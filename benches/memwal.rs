@@ -193,7 +193,7 @@ impl Searched {
         let (mut right, mut returned, mut elapsed) = (0, 0, Duration::ZERO);
         for (query, exact) in queries.iter().cycle().take(searches) {
             let start = Instant::now();
-            let answer = index.search(query, &visible)?.into_vec();
+            let answer = index.search(query, &visible)?;
             elapsed += start.elapsed();
             let found = answer.as_ref().and_then(|answer| answer.as_ranked()).ok_or("not answered")?;
             assert!(found.iter().all(|row| row.position <= visible.max_visible));

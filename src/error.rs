@@ -192,8 +192,8 @@ pub enum Error {
         rows: usize,
     },
 
-    /// Vector ids are `u32`; the last one is reserved.
-    #[error("{len} vectors and {added} more exceed the limit of {} vectors", u32::MAX)]
+    /// Vector ids are below 2^31.
+    #[error("{len} vectors and {added} more exceed the limit of {} vectors", crate::vectors::MAX_VECTORS)]
     TooManyVectors {
         /// Vectors held.
         len: usize,

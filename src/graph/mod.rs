@@ -49,7 +49,7 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use crate::codes::Codes;
 use crate::distance::DistanceType;
 use crate::error::{Error, Result};
-use crate::vectors::VectorSource;
+use crate::vectors::{MAX_VECTORS, VectorSource};
 
 pub use build::{BuildParams, Coding, PruneStrategy, Selection};
 pub(crate) use exchange::{GraphParts, UpperRow};
@@ -62,7 +62,6 @@ use memory::borrowed::{Frozen, List};
 use memory::levels::{Levels, MAX_LEVELS};
 use memory::slots::{NONE, SlotArena};
 use memory::watermarks::{Entry, Watermarks};
-use walk::beam::MAX_IDS;
 use walk::scratch::ScratchPool;
 
 /// Largest `m` that is built: a list of 8,192 neighbors is a scan, not a graph.
@@ -211,7 +210,7 @@ impl HnswGraph {
         if ids.is_empty() {
             return Ok(());
         }
-        if ids.end > MAX_IDS {
+        if ids.end > MAX_VECTORS {
             return Err(Error::TooManyVectors { len: next as usize, added: ids.len() });
         }
         let (len, needed) = (source.len(), ids.end as usize);

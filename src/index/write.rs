@@ -8,6 +8,7 @@ use arrow_array::{Array, FixedSizeListArray};
 use crate::error::{Error, Result};
 use crate::index::generation::Generation;
 use crate::index::row_lookup::Rows;
+use crate::vectors::MAX_VECTORS;
 use crate::vectors::{Appended, Placed, RowIds};
 
 /// Rows looked up before a delete may come in between.
@@ -56,7 +57,7 @@ impl Generation {
         self.check_writable()?;
         let len = self.store.committed_len();
         let added: usize = batches.iter().map(|(vectors, _)| vectors.len()).sum();
-        if u32::try_from(len.saturating_add(added)).is_err() {
+        if len.saturating_add(added) > MAX_VECTORS as usize {
             return Err(Error::TooManyVectors { len, added });
         }
         for (vectors, start) in batches {

@@ -33,11 +33,10 @@ use serde::Serialize;
 
 use crate::distance::DistanceType;
 use crate::error::{Error, Result};
+use crate::format::{DISTANCE_TYPE_KEY, FLAT_COLUMN, HNSW_METADATA_KEY, ROW_ID_COLUMN, Storage, hnsw_fields};
 use crate::graph::BuildParams;
+use crate::lance::sq_bounds as bounds;
 use crate::lance::unit_length::normalized;
-use crate::lance::{
-    DISTANCE_TYPE_KEY, FLAT_COLUMN, HNSW_METADATA_KEY, ROW_ID_COLUMN, Storage, bounds, hnsw_fields,
-};
 use crate::vectors::VectorSource;
 use crate::vectors::{ElementType, VectorStoreSnapshot};
 

@@ -3,6 +3,9 @@
 #[macro_use]
 mod store;
 
+/// Vector ids are below this: walks keep an id and a mark in one word.
+pub(crate) const MAX_VECTORS: u32 = 1 << 31;
+
 mod admit;
 mod appended;
 mod blocks;

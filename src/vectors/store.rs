@@ -23,6 +23,7 @@ use half::f16;
 
 use crate::distance::DistanceType;
 use crate::error::{Error, Result};
+use crate::vectors::MAX_VECTORS;
 use crate::vectors::admit::{self, SkippedRows};
 use crate::vectors::blocks::{Batch, Directory};
 use crate::vectors::element_type::{ElementType, Stored};
@@ -208,6 +209,7 @@ impl ArrowFixedSizeListVectorStore {
         let end = u32::try_from(admitted.rows)
             .ok()
             .and_then(|rows| start.checked_add(rows))
+            .filter(|&end| end <= MAX_VECTORS)
             .ok_or(Error::TooManyVectors { len: start as usize, added: admitted.rows })?;
 
         skipped.add(admitted.skipped);

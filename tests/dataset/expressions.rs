@@ -23,19 +23,19 @@ fn a_physical_expression_of_datafusion_is_a_mask() {
     let points = (0..ROWS).map(|n| Some([Some(n as f32), Some(1.0)]));
     let vectors = FixedSizeListArray::from_iter_primitive::<Float32Type, _, _>(points, 2);
     let index = Index::hnsw(2, DistanceType::L2, BuildParams::default()).unwrap();
-    let metadata = Metadata::new(DistanceType::L2);
+    let metadata = Metadata::new(&index.reader());
     for (start, rows) in [(0, 250), (250, 350)] {
         let vectors = vectors.slice(start, rows);
-        let ids = index.append(&vectors, start as u64).unwrap();
-        metadata.append(ids, &columns().slice(start, rows), &vectors).unwrap();
+        let appended = index.append(&vectors, start as u64).unwrap();
+        metadata.append(&appended, &columns().slice(start, rows)).unwrap();
     }
 
     // An integer of another width, and nulls: DataFusion's coercion and three-valued logic.
     let condition = col("year").gt_eq(lit(2010_i32)).and(col("name").eq(lit("odd")));
     let schema = DFSchema::try_from(columns().schema()).unwrap();
     let expression = SessionContext::new().create_physical_expr(condition, &schema).unwrap();
-    let version = index.version();
-    let mask = metadata.mask(version, |batch| {
+    let reader = index.reader();
+    let mask = metadata.mask(&reader, |batch| {
         let values = expression.evaluate(batch)?.into_array(batch.num_rows())?;
         values
             .as_any()
@@ -48,9 +48,9 @@ fn a_physical_expression_of_datafusion_is_a_mask() {
         (0..ROWS).filter(|n| 1990 + n % 30 >= 2010 && n % 7 != 0 && n % 2 == 1).map(|n| n as u64).collect();
     assert!(!expected.is_empty());
     let search = |mask: RowMask| {
-        let params = SearchParams::new(ROWS).version(version).mask(mask);
+        let params = SearchParams::new(ROWS).mask(mask);
         let mut row_ids: Vec<u64> =
-            index.search(&[0.0, 1.0], &params).unwrap().into_vec().iter().map(|hit| hit.row_id).collect();
+            reader.search(&[0.0, 1.0], &params).unwrap().into_vec().iter().map(|hit| hit.row_id).collect();
         row_ids.sort_unstable();
         row_ids
     };

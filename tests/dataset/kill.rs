@@ -4,31 +4,26 @@
 //! Each build is killed at moments all over the time that it takes, and at others that can be seen from outside. It
 //! handles no signals: Ctrl-C ends it as this does.
 
-use std::fs::{self, File};
-use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::fs;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::Int64Type;
-use arrow_ipc::writer::FileWriter;
 use lance::Dataset;
 use pennon::DistanceType;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
-use crate::cli::{fails, succeed};
+use crate::cli::succeed;
 use crate::data::{
     DIM, Home, assert_recall, assert_used, dataset, index_dirs, nearest, reader, recall, rows, run, segments,
     vectors,
 };
 
 const L2: DistanceType = DistanceType::L2;
-/// How a staging directory is called, wherever it is.
-const STAGING: &str = ".pennon-";
-const OVERWRITE: &str = "--overwrite";
 /// A graph that is good enough for recall and quick to build.
 const QUICK: [&str; 4] = ["--column", "vector", "--ef-construction", "80"];
 
@@ -57,14 +52,6 @@ impl Content {
     }
 }
 
-/// An Arrow file of rows with these ids.
-fn file(path: &str, ids: Range<i64>) {
-    let batch = rows(ids, |_| false);
-    let mut writer = FileWriter::try_new(File::create(path).unwrap(), &batch.schema()).unwrap();
-    writer.write(&batch).unwrap();
-    writer.finish().unwrap();
-}
-
 fn copy(from: &Path, to: &Path) {
     fs::create_dir(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
@@ -83,31 +70,10 @@ fn entries(directory: impl AsRef<Path>) -> usize {
     fs::read_dir(directory).map_or(0, Iterator::count)
 }
 
-/// Entries of a directory below the staging directory of a build.
-fn staged(home: &Home, below: &str) -> usize {
-    let beside = fs::read_dir(home.uri("")).into_iter().flatten().flatten();
-    let staging = beside.filter(|entry| entry.file_name().to_string_lossy().starts_with(STAGING));
-    staging.map(|entry| entries(entry.path().join(below))).sum()
-}
-
 /// Files of all segments of an index, complete or not.
 fn index_files(uri: &str) -> usize {
     let segments = fs::read_dir(format!("{uri}/_indices")).into_iter().flatten().flatten();
     segments.map(|segment| entries(segment.path())).sum()
-}
-
-/// Staging directories at any depth.
-fn leftovers(directory: &Path) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(directory).unwrap() {
-        let entry = entry.unwrap();
-        if entry.file_name().to_string_lossy().starts_with(STAGING) {
-            found.push(entry.path());
-        } else if entry.file_type().unwrap().is_dir() {
-            found.extend(leftovers(&entry.path()));
-        }
-    }
-    found
 }
 
 /// A build that is killed over and over.
@@ -116,8 +82,8 @@ struct Case<'a> {
     /// Where the dataset is, alone.
     home: &'a Home,
     uri: &'a str,
-    /// What it is before the build, if it is there: a dataset to copy.
-    before: Option<&'a str>,
+    /// What it is before the build: a dataset to copy.
+    before: &'a str,
     /// Kills at moments within the time of the build.
     timed: usize,
     /// Other moments to kill it.
@@ -128,9 +94,7 @@ struct Case<'a> {
 impl Case<'_> {
     fn prepare(&self) {
         let _ = fs::remove_dir_all(self.uri);
-        if let Some(before) = self.before {
-            copy(Path::new(before), Path::new(self.uri));
-        }
+        copy(Path::new(self.before), Path::new(self.uri));
     }
 
     /// Lets the build come to its end; returns how long it took.
@@ -158,11 +122,11 @@ impl Case<'_> {
     }
 
     fn run(&self) {
-        let old = self.before.map(Content::of);
+        let old = Content::of(self.before);
         self.prepare();
         self.complete();
         let new = Content::of(self.uri);
-        assert!(old.as_ref() != Some(&new), "the build changes nothing that could be seen");
+        assert!(old != new, "the build changes nothing that could be seen");
         run(async {
             let dataset = Dataset::open(self.uri).await.unwrap();
             assert_used(&dataset).await;
@@ -191,7 +155,7 @@ impl Case<'_> {
 /// A case, and what it leads to.
 struct Trial<'a> {
     case: &'a Case<'a>,
-    old: Option<Content>,
+    old: Content,
     new: Content,
     /// The time of the last build that did everything.
     length: Duration,
@@ -207,86 +171,20 @@ impl Trial<'_> {
         case.prepare();
         let is_killed = case.kill(is_time);
 
-        let is_there = Path::new(case.uri).exists();
-        let mut found = is_there.then(|| Content::of(case.uri));
-        if found.is_none() && self.old.is_some() {
-            // Between the two renames of a replacement, where the system cannot exchange two directories. A build of any kind, even one that is refused, undoes the
-            // first one.
-            let refused: Vec<&str> =
-                case.arguments.iter().copied().filter(|&argument| argument != OVERWRITE).collect();
-            fails(&refused, "--overwrite replaces it");
-            found = Some(Content::of(case.uri));
-        }
-        let is_new = found.as_ref() == Some(&self.new);
+        let found = Content::of(case.uri);
+        let is_new = found == self.new;
         assert!(is_new || found == self.old, "{what}: neither what was there nor what was to come");
         println!("{what}: {}", if is_new { "done" } else { "as before" });
         self.kills += usize::from(is_killed);
         self.kept += usize::from(is_killed && !is_new);
 
-        // A new dataset that is there is not written again.
-        if is_new && self.old.is_none() {
-            fails(case.arguments, "--overwrite replaces it");
-        } else {
-            let took = case.complete();
-            // With the index in place there may be nothing to do.
-            self.length = if is_new { self.length } else { took };
-        }
+        let took = case.complete();
+        // With the index in place there may be nothing to do.
+        self.length = if is_new { self.length } else { took };
         assert!(Content::of(case.uri) == self.new, "{what}: built again, it is something else");
         let root = case.home.uri("");
-        assert_eq!(leftovers(Path::new(&root)), Vec::<PathBuf>::new(), "{what}");
         assert_eq!(entries(&root), 1, "{what}: something is left beside the dataset");
     }
-}
-
-#[test]
-fn a_killed_build_of_a_new_dataset_leaves_all_of_it_or_nothing() {
-    let (home, store) = (Home::new(), Home::new());
-    let (uri, rows) = (home.uri("data"), store.uri("rows.arrow"));
-    file(&rows, 0..3_000);
-    let arguments = [["build", rows.as_str(), "--lance", uri.as_str()], QUICK].concat();
-    let events: [&dyn Fn() -> bool; 4] = [
-        &|| staged(&home, "new/data") > 0,
-        &|| staged(&home, "new/_indices") > 0,
-        &|| staged(&home, "new/_versions") > 1,
-        &|| Path::new(&uri).exists(),
-    ];
-    let case = Case {
-        arguments: &arguments,
-        home: &home,
-        uri: &uri,
-        before: None,
-        timed: 6,
-        events: &events,
-        seed: 1,
-    };
-    case.run();
-}
-
-#[test]
-fn a_killed_replacement_leaves_the_old_dataset_or_the_new_one() {
-    let (home, store) = (Home::new(), Home::new());
-    let (uri, rows, before) = (home.uri("data"), store.uri("rows.arrow"), store.uri("before"));
-    run(dataset(&before, 3_000, 3_000));
-    succeed(&[["build", before.as_str()].as_slice(), &QUICK].concat());
-    file(&rows, 10_000..13_000);
-    let named = ["build", rows.as_str(), "--lance", uri.as_str(), OVERWRITE];
-    let arguments = [named.as_slice(), &QUICK].concat();
-    let events: [&dyn Fn() -> bool; 4] = [
-        &|| staged(&home, "new/data") > 0,
-        &|| staged(&home, "new/_indices") > 0,
-        &|| staged(&home, "new/_versions") > 1,
-        &|| staged(&home, "old") > 0,
-    ];
-    let case = Case {
-        arguments: &arguments,
-        home: &home,
-        uri: &uri,
-        before: Some(&before),
-        timed: 6,
-        events: &events,
-        seed: 2,
-    };
-    case.run();
 }
 
 #[test]
@@ -312,7 +210,7 @@ fn a_killed_index_build_leaves_the_dataset_with_its_index_or_with_more_of_it() {
         arguments: &arguments,
         home: &home,
         uri: &uri,
-        before: Some(&before),
+        before: &before,
         timed: 6,
         events: &events,
         seed: 3,
@@ -332,7 +230,7 @@ fn a_killed_first_index_build_leaves_the_dataset_with_an_index_or_without() {
         arguments: &arguments,
         home: &home,
         uri: &uri,
-        before: Some(&before),
+        before: &before,
         timed: 0,
         events: &events,
         seed: 4,

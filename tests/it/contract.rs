@@ -3,7 +3,8 @@
 use std::sync::{Arc, OnceLock};
 
 use pennon::{
-    ArrowFixedSizeListVectorStore, BuildParams, DistanceType, HnswGraph, Index, SearchParams, VectorSource,
+    ArrowFixedSizeListVectorStore, BuildParams, Coding, DistanceType, HnswGraph, Index, SearchParams,
+    VectorSource,
 };
 use proptest::prelude::{ProptestConfig, proptest};
 
@@ -75,7 +76,9 @@ fn a_source_of_plain_vectors_does_the_same() {
         graph.insert_batch(0..700, &plain).unwrap();
         graph.insert_batch(700..1_500, &plain as &dyn VectorSource).unwrap();
 
-        let index = Index::hnsw(19, distance_type, BuildParams::default()).unwrap();
+        // A source of its own has no codes.
+        let params = BuildParams::default().codes(Coding::Off);
+        let index = Index::hnsw(19, distance_type, params).unwrap();
         for (start, array) in rows.batches_of(&[700, 800]) {
             index.append(&array, 10_000 + start).unwrap();
         }

@@ -17,7 +17,7 @@ fn params() -> BuildParams {
 
 fn index(vectors: &Vectors, metric: DistanceType, params: BuildParams) -> Index {
     let index = Index::hnsw(DIM, metric, params).unwrap();
-    index.append(&vectors.array(), 70_000).unwrap();
+    index.append(&*vectors.array(), 70_000).unwrap();
     index
 }
 

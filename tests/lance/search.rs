@@ -90,7 +90,7 @@ fn row_ids_of_a_query(hnsw: &HNSW, storage: &FlatFloatStorage, query: &[f32]) ->
     let query: ArrayRef = Arc::new(Float32Array::from(query.to_vec()));
     let filter = Arc::new(NoFilter);
     let metrics = NoOpMetricsCollector;
-    let found = hnsw.search(query, K, lance_query(EF), storage, filter, &metrics).unwrap().into_vec();
+    let found = hnsw.search(query, K, lance_query(EF), storage, filter, &metrics).unwrap();
     found[ROW_ID_COLUMN].as_primitive::<UInt64Type>().values().to_vec()
 }
 
@@ -150,7 +150,7 @@ fn the_batches_of_an_index_go_to_lance_and_come_back() {
     let queries = Vectors::clustered(200, 16, 26);
     for metric in METRICS {
         let index = Index::hnsw(16, metric, params()).unwrap();
-        index.append(&vectors.array(), 500).unwrap();
+        index.append(&*vectors.array(), 500).unwrap();
         let (graph, flat) = index.to_lance_batches().map(pair).unwrap();
         let storage = lance_storage(flat.clone(), 16, metric);
         let hnsw = HNSW::load(graph.clone()).unwrap();

@@ -131,7 +131,7 @@ pub fn query(vector: &[f32], k: usize) -> VectorMemQuery {
 
 /// Positions and distances, as the index ranks them.
 pub fn search(index: &dyn MemIndex, vector: &[f32], k: usize, max_visible: u64) -> Vec<(u64, f32)> {
-    let answer = index.search(&query(vector, k), &SearchContext::new(max_visible)).unwrap().into_vec();
+    let answer = index.search(&query(vector, k), &SearchContext::new(max_visible)).unwrap();
     let matches = answer.expect("the index answers searches by vector");
     matches.as_ranked().unwrap().iter().map(|m| (m.position, m.score)).collect()
 }

@@ -101,7 +101,7 @@ fn a_query_is_of_the_column_s_elements_or_rounded_to_them() {
         let answer = |data_type| -> Option<Vec<RankedMatch>> {
             let vector = list_of(data_type, &asked);
             let query = VectorMemQuery { vector, k: 5, ef: None, distance_type: None };
-            let answer = index.search(&query, &SearchContext::new(u64::MAX)).unwrap().into_vec();
+            let answer = index.search(&query, &SearchContext::new(u64::MAX)).unwrap();
             assert_eq!(answer.is_some(), index.can_answer(&query), "{data_type} for {element_type}");
             answer.map(|matches| matches.as_ranked().unwrap().to_vec())
         };
@@ -158,7 +158,7 @@ impl World {
         for query in &self.queries {
             let live = self.live.iter().map(|(id, vector)| (*id, vector.as_slice()));
             let farthest = nearest(self.metric, live, query, K)[K - 1].1;
-            let found = self.shard.search(query, &K).await;
+            let found = self.shard.search(query, K).await;
             assert_eq!(found.len(), K, "{stage}");
             for (id, score) in found {
                 let vector = self.live.get(&id).unwrap_or_else(|| panic!("{stage}: dead key {id}"));

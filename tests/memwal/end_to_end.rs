@@ -69,7 +69,7 @@ impl World {
             let exact = nearest(self.metric, live, query, K);
             let mut answers = Vec::new();
             for (which, shard) in self.shards.iter().enumerate() {
-                let found = shard.search(query, &K).await;
+                let found = shard.search(query, K).await;
                 assert_eq!(found.len(), K, "{stage}, shard {which}");
                 for (id, score) in &found {
                     let vector = self.live.get(id);

@@ -112,7 +112,7 @@ async fn a_memtable_without_a_vector_leaves_no_index() {
     assert!(generations[0].load_indices().await.unwrap().iter().all(|index| index.name != INDEX));
     // The table is whole: five rows less, and the others at their distances.
     let all = vectors(256, 1);
-    let found = shard.search(&all[9], &10).await;
+    let found = shard.search(&all[9], 10).await;
     assert_eq!(found[0].0, 9);
     for (id, score) in found {
         assert!((5..256).contains(&id), "{id}");

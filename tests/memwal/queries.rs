@@ -28,7 +28,7 @@ fn of(vector: FixedSizeListArray) -> VectorMemQuery {
 
 /// Declined while planning, and again if it is asked all the same.
 fn declines(index: &dyn MemIndex, query: &dyn MemQuery) -> bool {
-    let answer = index.search(query, &SearchContext::new(u64::MAX)).unwrap().into_vec();
+    let answer = index.search(query, &SearchContext::new(u64::MAX)).unwrap();
     assert_eq!(answer.is_some(), index.can_answer(query), "{query:?}");
     answer.is_none()
 }
@@ -96,7 +96,7 @@ fn a_query_may_be_a_slice() {
     let index = index(DistanceType::L2);
     index.insert(&rows(&all), 0).unwrap();
     let sliced = of(list(&all).slice(7, 1));
-    let answer = index.search(&sliced, &SearchContext::new(u64::MAX)).unwrap().into_vec().unwrap();
+    let answer = index.search(&sliced, &SearchContext::new(u64::MAX)).unwrap().unwrap();
     let first = &answer.as_ranked().unwrap()[0];
     assert_eq!((first.position, first.score), (7, 0.0));
 }
@@ -110,7 +110,7 @@ fn any_k_and_any_ef_are_taken() {
         assert_eq!(search(&index, &all[0], k, u64::MAX).len(), expected);
         for ef in [0, 1, 1_000, usize::MAX] {
             let query = VectorMemQuery { ef: Some(ef), ..query(&all[0], k) };
-            let answer = index.search(&query, &SearchContext::new(u64::MAX)).unwrap().into_vec().unwrap();
+            let answer = index.search(&query, &SearchContext::new(u64::MAX)).unwrap().unwrap();
             assert_eq!(answer.as_ranked().unwrap().len(), expected, "k {k}, ef {ef}");
         }
     }

@@ -4,9 +4,6 @@
 /// bit higher, so that the order is that of distance, then id: ids are below 2^31.
 const EXPANDED: u64 = 1;
 
-/// Ids that a beam can hold are below this.
-pub(crate) const MAX_IDS: u32 = 1 << 31;
-
 #[inline(always)]
 fn to_entry(key: u64) -> u64 {
     (key & !0xffff_ffff) | u64::from(key as u32) << 1

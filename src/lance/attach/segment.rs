@@ -34,7 +34,7 @@ impl SegmentDescriptor {
         dataset_version: u64,
         params: &AttachParams,
     ) -> Result<Self> {
-        let details = files::details(params.distance_type, params.quantizer, &params.build)?;
+        let details = index_files::details(params.distance_type, params.quantizer, &params.build)?;
         Ok(Self {
             uuid,
             field: column.field,

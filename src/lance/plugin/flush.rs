@@ -9,7 +9,6 @@ use crate::lance::HNSW_METADATA_KEY;
 use crate::lance::columns::lists;
 use crate::lance::index_files::{IndexFiles, Partition, details};
 use crate::lance::plugin::PennonMemIndex;
-use crate::vectors::VectorSource;
 
 /// The version that Lance gives its own vector index files.
 const INDEX_VERSION: i32 = 1;

@@ -102,7 +102,7 @@ fn ragged_lists() {
 #[test]
 fn more_than_u32_max_vectors() {
     let graph = HnswGraph::try_new(defaults()).unwrap();
-    let error = "4294967295 vectors and 1 more exceed the limit of 4294967295 vectors";
+    let error = "4294967295 vectors and 1 more exceed the limit of 2147483648 vectors";
     let outcome = graph.insert(u32::MAX, &Plain::new(&rows(1), L2));
     refused!(outcome, Error::TooManyVectors { len: 4_294_967_295, added: 1 }, error);
     assert!(graph.is_empty());

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use arrow_array::{Array, FixedSizeListArray};
 use arrow_buffer::{Buffer, NullBuffer};
 use pennon::{
-    ArrowFixedSizeListVectorStore, BuildParams, DistanceType, ElementType, Index, SearchParams, SkippedRows,
-    VectorSource,
+    ArrowFixedSizeListVectorStore, BuildParams, Coding, DistanceType, ElementType, Index, SearchParams,
+    SkippedRows, VectorSource,
 };
 
 use super::columns::{
@@ -181,7 +181,12 @@ fn resident(element: ElementType, dim: usize) -> (usize, usize, usize) {
     let column: Buffer = array.values().to_data().buffers()[0].clone();
     let store = ArrowFixedSizeListVectorStore::try_with_elements(element, dim, DistanceType::L2).unwrap();
     store.append_batch(Arc::new(array.clone()), 0).unwrap();
-    let index = in_pool(1, || index_of(element, DistanceType::L2, &array, 500));
+    let index = in_pool(1, || {
+        let builder = Index::builder(dim, DistanceType::L2).element_type(element).codes(Coding::Off);
+        let index = builder.build().unwrap();
+        (0..1_500).step_by(500).for_each(|at| drop(index.append(&array.slice(at, 500), at as u64).unwrap()));
+        index
+    });
     let bytes = (index.resident_bytes(), store.resident_bytes(), column.len());
     drop((array, store));
     assert!(column.strong_count() > 1, "{element}: the index has let go of the caller's buffer");
