@@ -13,12 +13,14 @@
 
 from pennon._errors import (
     CorruptIndexError,
+    DuplicateKeyError,
     DuplicateRowIdError,
     IndexNotFoundError,
     InvalidInputError,
     PennonError,
     ReadOnlyError,
     StorageError,
+    UnknownKeyError,
     UnknownRowIdError,
 )
 from pennon._pennon import (
@@ -37,6 +39,7 @@ __all__ = [
     "ArrowBatch",
     "BatchHits",
     "CorruptIndexError",
+    "DuplicateKeyError",
     "DuplicateRowIdError",
     "Hits",
     "Index",
@@ -47,6 +50,15 @@ __all__ = [
     "Reader",
     "RowMask",
     "StorageError",
+    "UnknownKeyError",
     "UnknownRowIdError",
     "__version__",
 ]
+
+# Builds with the feature `collection`.
+try:
+    from pennon._pennon import Collection, CollectionHits, Filter
+except ImportError:
+    pass
+else:
+    __all__ += ["Collection", "CollectionHits", "Filter"]

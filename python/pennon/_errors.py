@@ -20,6 +20,16 @@ class UnknownRowIdError(PennonError, KeyError):
     __str__ = Exception.__str__
 
 
+class DuplicateKeyError(InvalidInputError):
+    """A key that a live row or another row of the input has."""
+
+
+class UnknownKeyError(PennonError, KeyError):
+    """A key that no live row has."""
+
+    __str__ = Exception.__str__
+
+
 class ReadOnlyError(PennonError, RuntimeError):
     """A change of an index that is mapped from its files."""
 

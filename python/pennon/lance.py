@@ -3,7 +3,7 @@
     dataset = pennon.lance.attach_index(dataset, "vector", metric="cosine")
     dataset.to_table(nearest={"column": "vector", "q": query, "k": 10})
 
-Needs pylance (`pip install "pennon[lance]"`). What is written is an `IVF_HNSW_FLAT` or `IVF_HNSW_SQ` index as Lance
+Needs pylance, the extra `lance` of the package. What is written is an `IVF_HNSW_FLAT` or `IVF_HNSW_SQ` index as Lance
 writes it, so whatever reads or maintains Lance datasets goes on working.
 """
 

@@ -35,6 +35,14 @@ pub struct BatchHits {
     pub hits: pennon::BatchHits,
 }
 
+/// The rows that a search of a collection found, best first: a record batch for any library that reads the Arrow C data
+/// interface.
+#[cfg(feature = "collection")]
+#[pyclass(frozen, module = "pennon", name = "CollectionHits")]
+pub struct CollectionHits {
+    pub hits: pennon::CollectionHits,
+}
+
 /// The `#[pymethods]` of a class that is a record batch, and more of its own.
 macro_rules! arrow_class {
     ($class:ident, |$this:ident| $batch:expr, { $($own:tt)* }) => {
@@ -198,6 +206,29 @@ arrow_class!(BatchHits, |this| this.hits.to_record_batch().or_raise()?, {
     fn __repr__(&self) -> String {
         let rows: usize = self.hits.iter().map(|hits| hits.len()).sum();
         format!("BatchHits({} queries, {rows} rows)", self.hits.len())
+    }
+});
+
+#[cfg(feature = "collection")]
+arrow_class!(CollectionHits, |this| RecordBatch::clone(&this.hits), {
+    /// Whether the search came to its end: false if `timeout` ended it, when nearer rows may be missing.
+    #[getter]
+    fn complete(&self) -> bool {
+        self.hits.complete()
+    }
+
+    /// The row ids, best first.
+    #[getter]
+    fn row_ids(&self) -> Vec<u64> {
+        self.hits.row_ids().to_vec()
+    }
+
+    fn __len__(&self) -> usize {
+        self.hits.num_rows()
+    }
+
+    fn __repr__(&self) -> String {
+        format!("CollectionHits({} rows)", self.hits.num_rows())
     }
 });
 

@@ -2,6 +2,7 @@
 
 use std::error::Error as _;
 
+use arrow_schema::ArrowError;
 use pennon::Error;
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
@@ -10,6 +11,12 @@ use pyo3::types::PyType;
 
 /// The exception of an error, with its message and those of its causes.
 pub fn exception(error: Error) -> PyErr {
+    if let Error::Arrow(ArrowError::ExternalError(source)) = &error
+        && let Some(exception) = source.downcast_ref::<PyErr>()
+    {
+        // One that a function of the caller's has raised.
+        return Python::attach(|py| exception.clone_ref(py));
+    }
     let mut message = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
@@ -20,6 +27,10 @@ pub fn exception(error: Error) -> PyErr {
     let class = match &error {
         Error::UnknownRowId { .. } => "UnknownRowIdError",
         Error::DuplicateRowId { .. } => "DuplicateRowIdError",
+        #[cfg(feature = "collection")]
+        Error::UnknownKey { .. } => "UnknownKeyError",
+        #[cfg(feature = "collection")]
+        Error::DuplicateKey { .. } => "DuplicateKeyError",
         Error::ReadOnly => "ReadOnlyError",
         Error::CorruptIndex { .. } => "CorruptIndexError",
         Error::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => "IndexNotFoundError",

@@ -14,7 +14,7 @@ use arrow_array::{ArrowPrimitiveType, PrimitiveArray};
 use arrow_schema::{DataType, Field};
 use pennon::ElementType;
 use pyo3::prelude::*;
-use pyo3::types::{PyList, PyRange, PyString, PyTuple};
+use pyo3::types::{PyList, PyRange, PySequence, PyString, PyTuple};
 
 use crate::capsule;
 use crate::errors::{OrRaise, invalid_input, wrong_type};
@@ -36,19 +36,21 @@ pub fn vectors(
     column: Option<&str>,
     row_ids: Option<&str>,
 ) -> PyResult<Vectors> {
+    let py = object.py();
     if let Some(arrays) = capsule::import(object)? {
         let mut chunks = Vec::with_capacity(arrays.len());
         let mut ids = Vec::new();
         for array in arrays {
             let Some(table) = array.as_struct_opt() else {
-                chunks.push(converted(array, element_type)?);
+                chunks.push(py.detach(|| converted(array, element_type))?);
                 continue;
             };
             let name = match column {
                 Some(name) => name,
                 None => only_lists(table.fields().iter().map(AsRef::as_ref))?,
             };
-            chunks.push(converted(member(table, name)?, element_type)?);
+            let vectors = member(table, name)?;
+            chunks.push(py.detach(|| converted(vectors, element_type))?);
             if let Some(name) = row_ids {
                 ids.extend(integers(&member(table, name)?)?);
             }
@@ -62,6 +64,9 @@ pub fn vectors(
     let array = match object.getattr_opt("__array_struct__")? {
         Some(_) => object.clone(),
         // Lists of lists, tensors and others are left to numpy.
+        None if object.cast::<PySequence>().is_err() && object.getattr_opt("__array__")?.is_none() => {
+            return Err(wrong_type("vectors: an array of numpy, an Arrow array, or lists", object));
+        }
         None => object.py().import("numpy")?.call_method1("asarray", (object,))?,
     };
     let array = of_elements(&array, element_type)?;
@@ -287,6 +292,11 @@ fn integers_of(array: ArrayRef) -> PyResult<UInt64Array> {
     }
 }
 
+#[allow(
+    clippy::unnecessary_fallible_conversions,
+    clippy::useless_conversion,
+    reason = "of all integers alike"
+)]
 fn integers(array: &ArrayRef) -> PyResult<Vec<u64>> {
     if let Some(nulls) = array.nulls().filter(|nulls| nulls.null_count() > 0) {
         let row = nulls.iter().position(|is_valid| !is_valid).unwrap_or(0);

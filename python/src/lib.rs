@@ -11,6 +11,8 @@
 mod answer;
 mod append;
 mod capsule;
+#[cfg(feature = "collection")]
+mod collection;
 mod errors;
 mod index;
 mod input;
@@ -24,10 +26,16 @@ use pyo3::prelude::*;
 /// The native half of the package.
 #[pymodule]
 mod _pennon {
+    #[cfg(feature = "collection")]
+    #[pymodule_export]
+    use crate::answer::CollectionHits;
     #[pymodule_export]
     use crate::answer::{ArrowBatch, BatchHits, Hits};
     #[pymodule_export]
     use crate::append::Appended;
+    #[cfg(feature = "collection")]
+    #[pymodule_export]
+    use crate::collection::{Collection, Filter};
     #[pymodule_export]
     use crate::index::{Index, Reader};
     #[pymodule_export]

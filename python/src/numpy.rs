@@ -36,6 +36,9 @@ const ALIGNED: c_int = 0x100;
 const NOT_SWAPPED: c_int = 0x200;
 const WRITEABLE: c_int = 0x400;
 
+/// Other threads of Python may run while so many bytes are copied.
+const WORTH_A_RELEASE: usize = 1 << 20;
+
 /// Keeps an object of Python from being freed; it may be dropped on any thread.
 struct Owner(#[allow(dead_code, reason = "held, not read")] Py<PyAny>);
 
@@ -180,6 +183,10 @@ impl Described<'_> {
         }
         // SAFETY: the array is contiguous and as long. Another thread that writes to it meanwhile makes the same race
         // as under any copy that numpy makes.
-        Buffer::from(unsafe { std::slice::from_raw_parts(data.as_ptr(), bytes) })
+        let elements = unsafe { std::slice::from_raw_parts(data.as_ptr(), bytes) };
+        if bytes < WORTH_A_RELEASE {
+            return Buffer::from(elements);
+        }
+        self.capsule.py().detach(|| Buffer::from(elements))
     }
 }

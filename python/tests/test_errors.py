@@ -49,6 +49,9 @@ def test_input(index):
     refused([ValueError], "timeout", lambda: index.search([0] * 4, timeout=-1))
     refused([ValueError], "distance range", lambda: index.search([0] * 4, distance_range=(2, 1)))
     refused([ValueError], "4 booleans", lambda: index.search([0] * 4, where=lambda row_ids: [True]))
+    for data in (None, 5, {1: [1, 2, 3, 4]}):
+        with pytest.raises(TypeError, match="expected vectors"):
+            index.append(data)
     with pytest.raises(TypeError):
         index.search("abcd")
     with pytest.raises(TypeError):

@@ -99,6 +99,7 @@ def test_arrow_is_shared(rng):
     assert index.get(0)[0] == 77.0
 
 
+@pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="needs /proc")
 def test_memory_does_not_grow_by_a_copy():
     rows, dim = 100_000, 256
     megabytes = rows * dim * 4 / 1e6
@@ -189,3 +190,69 @@ def test_bfloat16_comes_from_arrow(rng):
     assert index.search(wide[7], k=1)[0] == (7, 0.0)
     with pytest.raises(pennon.InvalidInputError, match="come from Arrow"):
         index.append(wide)
+
+
+LISTS = [
+    pa.list_(pa.float32(), 3),
+    pa.list_(pa.float32()),
+    pa.large_list(pa.float32()),
+    pa.list_(pa.float64(), 3),
+    pa.list_(pa.float64()),
+]
+
+
+@pytest.mark.parametrize("kind", LISTS, ids=str)
+def test_slices_and_nulls_are_read_as_they_stand(rng, kind):
+    def row():
+        if rng.random() < 0.2:
+            return None
+        return [None if rng.random() < 0.05 else float(np.float32(x)) for x in rng.standard_normal(3)]
+
+    for trial in range(60):
+        rows = [row() for _ in range(rng.integers(1, 40))]
+        start = int(rng.integers(0, len(rows)))
+        end = int(rng.integers(start, len(rows))) + 1
+        array = pa.array(rows, kind)[start:end]
+        data = pa.chunked_array([array[:1], array[1:]]) if trial % 2 else array
+        usable = {at: row for at, row in enumerate(rows[start:end]) if row is not None and None not in row}
+        index = pennon.Index(3, flat=True)
+        appended = index.append(data)
+        assert appended.skipped == [at for at in range(end - start) if at not in usable]
+        assert {at: list(index.get(at)) for at in range(end - start) if at in index} == usable
+
+
+def test_empty_input_and_streams_that_fail(rng):
+    index = pennon.Index(4)
+    kind = pa.list_(pa.float32(), 4)
+    for data in (np.zeros((0, 4), np.float32), pa.array([], kind), pa.chunked_array([], kind)):
+        assert len(index.append(data)) == 0
+    schema = pa.schema([("vector", kind)])
+
+    def batches():
+        yield pa.record_batch([pa.array([[1.0] * 4], kind)], schema=schema)
+        raise RuntimeError("boom")
+
+    with pytest.raises(pennon.InvalidInputError, match="boom"):
+        index.append(pa.RecordBatchReader.from_batches(schema, batches()))
+    assert len(index) == 0
+
+
+def test_capsules_that_are_not_what_they_should_be():
+    index = pennon.Index(4)
+    array = pa.array([[1.0] * 4], pa.list_(pa.float32(), 4))
+
+    class Export:
+        def __init__(self, capsules):
+            self.capsules = capsules
+
+        def __arrow_c_array__(self, requested_schema=None):
+            return self.capsules
+
+    once = Export(array.__arrow_c_array__())
+    index.append(once)
+    with pytest.raises(pennon.InvalidInputError, match="released"):
+        index.append(once)
+    for capsules in [(1, 2), array.__arrow_c_array__()[::-1], array.__arrow_c_array__()[:1]]:
+        with pytest.raises((TypeError, ValueError)):
+            index.append(Export(capsules))
+    assert len(index) == 1
