@@ -94,7 +94,10 @@ fn of_elements<'py>(array: &Bound<'py, PyAny>, element_type: ElementType) -> PyR
     }
     let keywords = pyo3::types::PyDict::new(array.py());
     keywords.set_item("casting", "same_kind")?;
-    array.call_method("astype", (wanted,), Some(&keywords))
+    let converted = array.call_method("astype", (wanted,), Some(&keywords))?;
+    // Nobody else has the copy, so it need not be copied once more.
+    converted.getattr("flags")?.setattr("writeable", false)?;
+    Ok(converted)
 }
 
 /// Rows of a two-dimensional array as lists.

@@ -113,6 +113,11 @@ def test_memory_does_not_grow_by_a_copy():
         index.append(data)
         # A flat index keeps codes, of a quarter of the size.
         assert (resident() - before) / 1e6 < megabytes / 2
+    # What has to be converted is copied once.
+    small = np.full((rows, dim), 0.5, dtype=np.float16)
+    before = resident()
+    index.append(small)
+    assert megabytes < (resident() - before) / 1e6 < megabytes * 1.6
     writeable = np.full((rows, dim), 0.5, dtype=np.float32)
     before = resident()
     index.append(writeable)
