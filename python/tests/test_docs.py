@@ -1,0 +1,67 @@
+"""Docstrings, the quick start and the stubs say what is true."""
+
+import doctest
+import inspect
+import pathlib
+import re
+import subprocess
+import sys
+
+import pytest
+
+import pennon
+from pennon import _pennon
+
+ROOT = pathlib.Path(__file__).parent.parent
+CLASSES = [value for value in vars(_pennon).values() if inspect.isclass(value)]
+
+
+def test_docstrings_run():
+    finder, runner = doctest.DocTestFinder(), doctest.DocTestRunner()
+    for found in CLASSES:
+        for test in finder.find(found, found.__name__, globs={}):
+            runner.run(test)
+    assert runner.summarize().attempted >= 8 and runner.summarize().failed == 0
+
+
+def test_everything_public_is_documented():
+    for name in pennon.__all__:
+        value = getattr(pennon, name)
+        if not inspect.isclass(value):
+            continue
+        assert value.__doc__, name
+        for member, found in vars(value).items():
+            if not member.startswith("_"):
+                assert found.__doc__, f"{name}.{member}"
+
+
+def test_the_quick_start_runs(tmp_path):
+    text = (ROOT / "README.md").read_text()
+    blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    assert len(blocks) >= 4
+    needs = {"pyarrow": "pyarrow", "lance": "lance"}
+    names = {}
+    for block in blocks:
+        for module, text in needs.items():
+            if f"import {text}" in block:
+                pytest.importorskip(module)
+        exec(compile(block, "README.md", "exec"), names)
+
+
+def test_stubs_agree_with_the_module():
+    pytest.importorskip("mypy")
+    command = [sys.executable, "-m", "mypy.stubtest", "pennon", "--ignore-missing-stub", "--ignore-unused-allowlist"]
+    allow = ROOT / "tests" / "stubtest-allowlist.txt"
+    found = subprocess.run(
+        command + ["--allowlist", str(allow), "--mypy-config-file", str(ROOT / "pyproject.toml")],
+        capture_output=True,
+        text=True,
+        cwd=ROOT / "tests",
+    )
+    assert found.returncode == 0, found.stdout + found.stderr
+
+
+def test_import_is_light():
+    program = "import sys, pennon; print(sorted({'numpy', 'pyarrow', 'lance', 'polars'} & set(sys.modules)))"
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
