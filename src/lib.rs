@@ -12,8 +12,13 @@ mod format;
 mod index;
 mod metadata;
 mod persist;
+mod collection;
 pub mod lance;
 
+pub use collection::{
+    Collection, CollectionBuilder, CollectionHits, CollectionReader, CollectionSearch, ColumnQuery, Filter, Fusion, Key,
+    Written,
+};
 pub use distance::{DistanceType, PreparedQuery};
 pub use error::{Error, Result};
 pub use format::LanceBatches;
