@@ -71,7 +71,7 @@ fn a_search_beside_a_writer_evaluates_what_is_new() {
     assert!(ids(&hits).iter().all(|id| *id >= 100 && id % 3 != 0 && id % 10 == 1));
     assert_eq!(calls(), (1, collection.len()));
     // Clones share what is known, other filters do not.
-    collection.search(&vector(&mut rng), &CollectionSearch::new(1).filter(&filter.clone())).unwrap();
+    let _ = collection.search(&vector(&mut rng), &CollectionSearch::new(1).filter(&filter.clone())).unwrap();
     assert_eq!(calls(), (0, 0));
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Int64Type, UInt64Type};
-use arrow_array::{Array, ArrayRef, ListArray, RecordBatch, StringArray};
+use arrow_array::{ArrayRef, ListArray, RecordBatch, StringArray};
 use arrow_buffer::OffsetBuffer;
 use pennon::{BuildParams, Collection, CollectionSearch, DistanceType, Error};
 use rand::rngs::StdRng;
@@ -35,7 +35,12 @@ fn a_collection_is_a_table_in_every_version() {
                 4..7 => {
                     // Some are new, some are there, some come twice.
                     let rows: Vec<Row> =
-                        (0..count).map(|_| rng.random_range(0..next + 20)).map(|id| row(&mut rng, id)).collect();
+                        (0..count)
+                            .map(|_| {
+                                let id = rng.random_range(0..next + 20);
+                                row(&mut rng, id)
+                            })
+                            .collect();
                     let before = naive.0.len();
                     let distinct: std::collections::BTreeSet<i64> = rows.iter().map(|row| row.id).collect();
                     let written = collection.upsert(&batch(&rows)).unwrap();
