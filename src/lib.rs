@@ -19,6 +19,8 @@ pub use collection::{
     Collection, CollectionBuilder, CollectionHits, CollectionReader, CollectionSearch, ColumnQuery, Filter, Fusion, Key,
     Written,
 };
+#[cfg(feature = "datafusion")]
+pub use collection::sql;
 pub use distance::{DistanceType, PreparedQuery};
 pub use error::{Error, Result};
 pub use format::LanceBatches;

@@ -92,9 +92,8 @@ impl Small {
         if parts.len() == 1 && live.false_count() == 0 {
             return Ok(Some(Arc::clone(first)));
         }
-        let row_ids = parts
-            .iter()
-            .flat_map(|(part, live)| live.values().set_indices().map(|row| part.row_id(row)));
+        let row_ids =
+            parts.iter().flat_map(|(part, live)| live.values().set_indices().map(|row| part.row_id(row)));
         let row_ids: UInt64Array = row_ids.collect::<Vec<_>>().into();
         let live = parts.iter().map(|(part, live)| filter_record_batch(&part.columns, live));
         let live = live.collect::<Result<Vec<_>, _>>()?;

@@ -113,7 +113,8 @@ impl CollectionReader {
             Fusion::WeightedSum => DISTANCE_COLUMN,
         };
         let scores: ArrayRef = Arc::new(scores);
-        let batch = self.answer(&row_ids, &chosen, vec![(Field::new(name, DataType::Float32, false), scores)])?;
+        let batch =
+            self.answer(&row_ids, &chosen, vec![(Field::new(name, DataType::Float32, false), scores)])?;
         Ok(CollectionHits::new(batch, row_ids, stats))
     }
 }

@@ -91,7 +91,8 @@ impl Layout {
             }
         }
         let key = key.map(|name| key_column(name, &others)).transpose()?;
-        let of = |fields: Vec<FieldRef>| Arc::new(Schema::new_with_metadata(fields, schema.metadata().clone()));
+        let of =
+            |fields: Vec<FieldRef>| Arc::new(Schema::new_with_metadata(fields, schema.metadata().clone()));
         Ok(Self { schema: of(all), others: of(others), columns, vectors: of_vectors, key })
     }
 
@@ -131,9 +132,12 @@ impl Layout {
 
     /// The vectors of each index and the other columns of a batch. Its columns may be in any order.
     pub fn split(&self, batch: &RecordBatch) -> Result<(Vec<FixedSizeListArray>, RecordBatch)> {
-        if let Some(field) = batch.schema_ref().fields().iter().find(|field| {
-            self.schema.field_with_name(field.name()).is_err()
-        }) {
+        if let Some(field) = batch
+            .schema_ref()
+            .fields()
+            .iter()
+            .find(|field| self.schema.field_with_name(field.name()).is_err())
+        {
             return Err(invalid(field.name(), "the collection has no such column"));
         }
         if batch.num_columns() > self.columns.len() {
@@ -142,7 +146,8 @@ impl Layout {
                 problem: format!("{} columns for {}", batch.num_columns(), self.columns.len()),
             });
         }
-        let column = |name: &str| batch.column_by_name(name).ok_or_else(|| missing(name, batch.schema_ref().fields()));
+        let column =
+            |name: &str| batch.column_by_name(name).ok_or_else(|| missing(name, batch.schema_ref().fields()));
         let mut others: Vec<ArrayRef> = Vec::with_capacity(self.others.fields().len());
         for field in self.others.fields() {
             let array = column(field.name())?;

@@ -15,6 +15,8 @@ mod layout;
 mod reader;
 mod save;
 mod search;
+#[cfg(feature = "datafusion")]
+pub mod sql;
 mod table;
 mod write;
 

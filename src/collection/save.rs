@@ -108,7 +108,8 @@ impl Collection {
     /// - [`Error::CorruptIndex`] if a file is not what was saved, or if it is an index alone that was saved.
     pub fn load(dir: impl AsRef<Path>) -> Result<Self> {
         let dir = dir.as_ref();
-        Self::from_set(load_set(dir)?).map_err(|problem| Error::CorruptIndex { file: dir.to_path_buf(), problem })
+        Self::from_set(load_set(dir)?)
+            .map_err(|problem| Error::CorruptIndex { file: dir.to_path_buf(), problem })
     }
 
     fn from_set(set: Set<Index>) -> Result<Self, String> {
@@ -121,9 +122,12 @@ impl Collection {
         for batch in &columns.batches {
             let column = batch.column_by_name(ROW_ID_COLUMN);
             let row_ids = column.and_then(|column| column.as_primitive_opt::<UInt64Type>());
-            let row_ids = row_ids.filter(|row_ids| row_ids.null_count() == 0).ok_or("rows without row ids")?;
+            let row_ids =
+                row_ids.filter(|row_ids| row_ids.null_count() == 0).ok_or("rows without row ids")?;
             let ascend = row_ids.values().is_sorted_by(|a, b| a < b);
-            let Some((&first, &last)) = row_ids.values().first().zip(row_ids.values().last()) else { continue };
+            let Some((&first, &last)) = row_ids.values().first().zip(row_ids.values().last()) else {
+                continue;
+            };
             if !ascend || first < next || last == u64::MAX {
                 return Err("row ids out of order".to_string());
             }
@@ -183,14 +187,20 @@ fn layout_of(saved: &SavedLayout, indexes: &[Index], others: &Schema) -> Result<
     if saved.vectors.len() != indexes.len() {
         return Err(format!("{} indexes for {} columns of vectors", indexes.len(), saved.vectors.len()));
     }
-    let vectors: Vec<(&str, DistanceType)> =
-        saved.vectors.iter().zip(indexes).map(|(name, index)| (name.as_str(), index.distance_type())).collect();
+    let vectors: Vec<(&str, DistanceType)> = saved
+        .vectors
+        .iter()
+        .zip(indexes)
+        .map(|(name, index)| (name.as_str(), index.distance_type()))
+        .collect();
     let field = |name: &String| -> Result<FieldRef, String> {
         match saved.vectors.iter().zip(indexes).find(|(column, _)| *column == name) {
             Some((_, index)) => {
                 Ok(Arc::new(Field::new(name, index.element_type().vectors(index.dim()), true)))
             }
-            None => others.field_with_name(name).map(|field| Arc::new(field.clone())).map_err(|e| e.to_string()),
+            None => {
+                others.field_with_name(name).map(|field| Arc::new(field.clone())).map_err(|e| e.to_string())
+            }
         }
     };
     let fields = saved.columns.iter().map(field).collect::<Result<Vec<_>, _>>()?;

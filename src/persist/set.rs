@@ -53,9 +53,9 @@ pub(crate) fn save_set(dir: &Path, set: impl FnOnce() -> Result<Set<Reader>>) ->
     let named = named.unwrap_or_default();
     for entry in fs::read_dir(dir).map_err(at(dir))?.flatten() {
         let name = entry.file_name();
-        let is_left = name.to_str().is_some_and(|name| {
-            is_column_directory(name) && !named.split('/').any(|named| named == name)
-        });
+        let is_left = name
+            .to_str()
+            .is_some_and(|name| is_column_directory(name) && !named.split('/').any(|named| named == name));
         if is_left {
             let _ = fs::remove_dir_all(entry.path());
         }

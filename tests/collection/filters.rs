@@ -109,8 +109,9 @@ fn a_mask_is_that_of_a_reader() {
     assert_eq!(found, (250..500).step_by(2).collect::<Vec<_>>());
     let (filtered, _) = counted(498);
     let scanned = collection.reader().scan(Some(&["id".to_string()]), &[filtered]).unwrap();
-    let scanned: Vec<i64> =
-        scanned.flat_map(|batch| batch.unwrap()["id"].as_primitive::<Int64Type>().values().to_vec()).collect();
+    let scanned: Vec<i64> = scanned
+        .flat_map(|batch| batch.unwrap()["id"].as_primitive::<Int64Type>().values().to_vec())
+        .collect();
     assert_eq!(scanned, [498, 499]);
 }
 

@@ -24,7 +24,8 @@ fn the_order_is_that_of_all_rows() {
         let red = words("red");
         for word in [None, Some("red")] {
             let (a, b) = (vector(&mut rng), vector(&mut rng));
-            let queries = [ColumnQuery::new("a", &a[..]).weight(0.5), ColumnQuery::new("b", &b[..]).weight(2.0)];
+            let queries =
+                [ColumnQuery::new("a", &a[..]).weight(0.5), ColumnQuery::new("b", &b[..]).weight(2.0)];
             let mut search = CollectionSearch::new(20).ef(400).columns(["id"]);
             if word.is_some() {
                 search = search.filter(&red);
@@ -37,7 +38,8 @@ fn the_order_is_that_of_all_rows() {
 
             let hits = collection.search_fused(&queries, Fusion::WeightedSum, &search).unwrap();
             assert_eq!(hits.stats().len(), 2);
-            let mut sums: Vec<(f64, i64)> = by_b.iter().map(|(id, b)| (0.5 * by_a[id] + 2.0 * b, *id)).collect();
+            let mut sums: Vec<(f64, i64)> =
+                by_b.iter().map(|(id, b)| (0.5 * by_a[id] + 2.0 * b, *id)).collect();
             sums.sort_by(|x, y| x.0.total_cmp(&y.0));
             assert_eq!(ids(&hits), sums.iter().take(20).map(|row| row.1).collect::<Vec<_>>(), "{word:?}");
             let distances = hits["_distance"].as_primitive::<Float32Type>().values();
@@ -72,7 +74,8 @@ fn rows_of_one_column_are_scored_in_the_other() {
     naive.put(&rows);
     let (a, b) = (vector(&mut rng), vector(&mut rng));
     let queries = [ColumnQuery::new("a", a.clone()), ColumnQuery::new("b", b.clone())];
-    let hits = collection.search_fused(&queries, Fusion::WeightedSum, &CollectionSearch::new(5).ef(5)).unwrap();
+    let hits =
+        collection.search_fused(&queries, Fusion::WeightedSum, &CollectionSearch::new(5).ef(5)).unwrap();
     let distances = hits["_distance"].as_primitive::<Float32Type>().values();
     assert_eq!(distances.len(), 5);
     for (row, distance) in rows_of(&hits).iter().zip(distances) {

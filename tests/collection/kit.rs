@@ -7,9 +7,11 @@ use arrow_array::cast::AsArray;
 use arrow_array::types::{Float32Type, Int64Type};
 use arrow_array::{Array, ArrayRef, BooleanArray, FixedSizeListArray, Int64Array, RecordBatch, StringArray};
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
-use pennon::{BuildParams, Collection, CollectionReader, CollectionSearch, DistanceType, Filter, SearchParams};
-use rand::rngs::StdRng;
+use pennon::{
+    BuildParams, Collection, CollectionReader, CollectionSearch, DistanceType, Filter, SearchParams,
+};
 use rand::Rng;
+use rand::rngs::StdRng;
 
 pub const DIM: usize = 8;
 
@@ -108,7 +110,8 @@ pub fn l2(x: &[f32], y: &[f32]) -> f64 {
 }
 
 pub fn cosine(x: &[f32], y: &[f32]) -> f64 {
-    let dot = |x: &[f32], y: &[f32]| -> f64 { x.iter().zip(y).map(|(x, y)| f64::from(*x) * f64::from(*y)).sum() };
+    let dot =
+        |x: &[f32], y: &[f32]| -> f64 { x.iter().zip(y).map(|(x, y)| f64::from(*x) * f64::from(*y)).sum() };
     1.0 - dot(x, y) / (dot(x, x) * dot(y, y)).sqrt()
 }
 

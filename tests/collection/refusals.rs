@@ -36,9 +36,15 @@ fn schemas_that_cannot_be_collections() {
     says(build(usual(), &["a", "a"], None), r#"column "a": it is named twice as a column of vectors"#);
     let error = build(usual(), &["word"], None).unwrap_err();
     assert!(matches!(error, Error::UnsupportedType { .. }), "{error}");
-    says(build(usual(), &["a"], Some("c")), r#"column "c": there is none of that name; there are id, word, b"#);
+    says(
+        build(usual(), &["a"], Some("c")),
+        r#"column "c": there is none of that name; there are id, word, b"#,
+    );
     let floats = with(Field::new("f", DataType::Float32, true));
-    says(build(floats, &["a"], Some("f")), r#"column "f": a key is a column of integers or strings, got Float32"#);
+    says(
+        build(floats, &["a"], Some("f")),
+        r#"column "f": a key is a column of integers or strings, got Float32"#,
+    );
     let twice = with(Field::new("id", DataType::Float32, true));
     says(build(twice, &["a"], None), r#"column "id": there are two of that name"#);
     for name in ["_distance", "_rowid", "_score"] {
@@ -68,15 +74,19 @@ fn batches_that_do_not_fit_change_nothing() {
     let renamed = columns(&|name, array| Some((name.replace("word", "verb"), array.clone())));
     says(collection.append(&renamed), r#"column "verb": the collection has no such column"#);
     let ids: ArrayRef = Arc::new(Int64Array::from_iter_values(0..10));
-    let other_type =
-        columns(&|name, array| Some((name.to_string(), if name == "word" { ids.clone() } else { array.clone() })));
+    let other_type = columns(&|name, array| {
+        Some((name.to_string(), if name == "word" { ids.clone() } else { array.clone() }))
+    });
     says(collection.append(&other_type), r#"column "word": it must be Utf8, got Int64"#);
-    let not_vectors =
-        columns(&|name, array| Some((name.to_string(), if name == "b" { ids.clone() } else { array.clone() })));
+    let not_vectors = columns(&|name, array| {
+        Some((name.to_string(), if name == "b" { ids.clone() } else { array.clone() }))
+    });
     assert!(matches!(collection.append(&not_vectors), Err(Error::UnsupportedType { .. })));
-    let null: ArrayRef = Arc::new(Int64Array::from((0..10).map(|x| (x != 4).then_some(x + 50)).collect::<Vec<_>>()));
-    let null_key =
-        columns(&|name, array| Some((name.to_string(), if name == "id" { null.clone() } else { array.clone() })));
+    let null: ArrayRef =
+        Arc::new(Int64Array::from((0..10).map(|x| (x != 4).then_some(x + 50)).collect::<Vec<_>>()));
+    let null_key = columns(&|name, array| {
+        Some((name.to_string(), if name == "id" { null.clone() } else { array.clone() }))
+    });
     assert!(matches!(collection.append(&null_key), Err(Error::Arrow(_))));
 
     let mut taken = rows(&mut rng, 60..70);
@@ -108,9 +118,11 @@ fn batches_that_do_not_fit_change_nothing() {
 fn a_null_key_is_refused_where_the_schema_allows_nulls() {
     let mut rng = StdRng::seed_from_u64(2);
     let rows = batch(&rows(&mut rng, 0..10));
-    let key: ArrayRef = Arc::new(Int64Array::from((0..10).map(|x| (x != 4).then_some(x)).collect::<Vec<_>>()));
+    let key: ArrayRef =
+        Arc::new(Int64Array::from((0..10).map(|x| (x != 4).then_some(x)).collect::<Vec<_>>()));
     let batch =
-        RecordBatch::try_from_iter_with_nullable([("id", key.clone(), true), ("a", rows["a"].clone(), true)]).unwrap();
+        RecordBatch::try_from_iter_with_nullable([("id", key.clone(), true), ("a", rows["a"].clone(), true)])
+            .unwrap();
     let builder = Collection::builder(batch.schema()).vectors("a", DistanceType::L2).key("id");
     let collection = builder.flat().build().unwrap();
     says(collection.upsert(&batch), "the key of row 4 is null");

@@ -34,13 +34,12 @@ fn a_collection_is_a_table_in_every_version() {
                 }
                 4..7 => {
                     // Some are new, some are there, some come twice.
-                    let rows: Vec<Row> =
-                        (0..count)
-                            .map(|_| {
-                                let id = rng.random_range(0..next + 20);
-                                row(&mut rng, id)
-                            })
-                            .collect();
+                    let rows: Vec<Row> = (0..count)
+                        .map(|_| {
+                            let id = rng.random_range(0..next + 20);
+                            row(&mut rng, id)
+                        })
+                        .collect();
                     let before = naive.0.len();
                     let distinct: std::collections::BTreeSet<i64> = rows.iter().map(|row| row.id).collect();
                     let written = collection.upsert(&batch(&rows)).unwrap();
@@ -63,7 +62,11 @@ fn a_collection_is_a_table_in_every_version() {
                     compactions += 1;
                 }
             }
-            assert_eq!((collection.len(), collection.is_empty()), (naive.0.len(), naive.0.is_empty()), "{step}");
+            assert_eq!(
+                (collection.len(), collection.is_empty()),
+                (naive.0.len(), naive.0.is_empty()),
+                "{step}"
+            );
             versions.push((collection.reader(), naive.clone()));
             let at = rng.random_range(0..versions.len());
             versions[at].1.check(&versions[at].0, &mut rng);

@@ -51,7 +51,8 @@ fn what_is_saved_loads_and_goes_on() {
         }
         // The files of one generation, and the directory of the second column.
         let files = names(dir.path());
-        let directories: Vec<&String> = files.iter().filter(|name| name.starts_with("pennon-column-")).collect();
+        let directories: Vec<&String> =
+            files.iter().filter(|name| name.starts_with("pennon-column-")).collect();
         assert_eq!((directories.len(), files.len()), (1, 6 + usize::from(!flat)), "{files:?}");
         // The first index is an index to those who want no more.
         let index = Index::load(dir.path()).unwrap().index;
