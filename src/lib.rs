@@ -16,8 +16,8 @@ mod collection;
 pub mod lance;
 
 pub use collection::{
-    Collection, CollectionBuilder, CollectionHits, CollectionReader, CollectionSearch, ColumnQuery, Filter, Fusion, Key,
-    Written,
+    Collection, CollectionBuilder, CollectionHits, CollectionReader, CollectionSearch, ColumnQuery, Filter,
+    Fusion, Key, Written,
 };
 #[cfg(feature = "datafusion")]
 pub use collection::sql;
