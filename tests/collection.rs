@@ -1,5 +1,7 @@
 //! Collections: vectors with their other columns, against a naive table.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by a panic")]
+
 #[path = "collection/kit.rs"]
 mod kit;
 

@@ -1,5 +1,7 @@
 //! SQL over collections gives what DataFusion gives by a scan and a sort.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by a panic")]
+
 #[path = "collection/kit.rs"]
 #[allow(dead_code, reason = "shared with tests/collection.rs")]
 mod kit;

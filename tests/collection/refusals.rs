@@ -10,6 +10,9 @@ use rand::rngs::StdRng;
 
 use crate::kit::*;
 
+/// What becomes of a column, by name.
+type Change<'a> = &'a dyn Fn(&str, &ArrayRef) -> Option<(String, ArrayRef)>;
+
 fn says<T>(outcome: Result<T, Error>, message: &str) {
     match outcome {
         Ok(_) => panic!("accepted, not {message:?}"),
@@ -63,7 +66,7 @@ fn batches_that_do_not_fit_change_nothing() {
     let reader = collection.reader();
 
     let more = batch(&rows(&mut rng, 50..60));
-    let columns = |change: &dyn Fn(&str, &ArrayRef) -> Option<(String, ArrayRef)>| {
+    let columns = |change: Change| {
         let fields = more.schema();
         let columns = fields.fields().iter().zip(more.columns());
         let columns = columns.filter_map(|(field, array)| change(field.name(), array));
