@@ -235,7 +235,8 @@ pub enum Error {
     /// A batch is malformed, or not of the rows that it is given for.
     #[error("not a valid {kind} batch: {problem}")]
     InvalidBatch {
-        /// `lance:hnsw` (the graph), `flat` (the vectors) or `metadata` (other columns).
+        /// `lance:hnsw` (the graph), `flat` (the vectors), `collection` (all columns), `filter` (what a filter gave) or
+        /// `metadata` (other columns).
         kind: &'static str,
         /// What is wrong with it.
         problem: String,
@@ -279,12 +280,7 @@ pub enum Error {
     #[error("the index is mapped from its files and read-only: load it, or compact it, to change it")]
     ReadOnly,
 
-    /// Arrow refused an array or a batch.
-    #[error(transparent)]
-    Arrow(#[from] ArrowError),
-
-    /// A column is not one of vectors that can be indexed.
-    #[cfg(feature = "lance")]
+    /// A column is not there, or not of the kind that is needed.
     #[error("column {column:?}: {problem}")]
     InvalidColumn {
         /// Name of the column.
@@ -292,6 +288,37 @@ pub enum Error {
         /// What is wrong with it.
         problem: String,
     },
+
+    /// Rows are to be named by their keys, where no column is the key.
+    #[error("the collection has no key column: its rows have row ids alone")]
+    NoKey,
+
+    /// A key is null.
+    #[error("the key of row {row} is null")]
+    NullKey {
+        /// Position of the row in its batch.
+        row: usize,
+    },
+
+    /// A key is taken: a collection holds one live row of each.
+    #[error("row {row} has key {key}, which another row has already")]
+    DuplicateKey {
+        /// The key.
+        key: String,
+        /// Position of the row in its batch.
+        row: usize,
+    },
+
+    /// A row is named by a key that no live row has.
+    #[error("no live row has key {key}")]
+    UnknownKey {
+        /// The key.
+        key: String,
+    },
+
+    /// Arrow refused an array or a batch.
+    #[error(transparent)]
+    Arrow(#[from] ArrowError),
 
     /// Lance could not read or write a dataset.
     #[cfg(feature = "lance")]

@@ -12,8 +12,15 @@ mod format;
 mod index;
 mod metadata;
 mod persist;
+mod collection;
 pub mod lance;
 
+#[cfg(feature = "datafusion")]
+pub use collection::sql;
+pub use collection::{
+    Collection, CollectionBuilder, CollectionHits, CollectionReader, CollectionSearch, ColumnQuery, Filter,
+    Fusion, Key, Written,
+};
 pub use distance::{DistanceType, PreparedQuery};
 pub use error::{Error, Result};
 pub use format::LanceBatches;

@@ -127,6 +127,12 @@ impl Reader {
         Ok(found.into_iter().flatten().next().map(row))
     }
 
+    /// The vectors of some rows; null for a row id that no live row has.
+    pub(crate) fn vectors_of(&self, row_ids: &[u64]) -> Result<FixedSizeListArray> {
+        let found = self.generation.find(row_ids, self.version);
+        self.generation.view(self.version).gather(&found)
+    }
+
     /// Whether a live row has that row id.
     pub fn contains(&self, row_id: u64) -> bool {
         self.generation.find(&[row_id], self.version).iter().any(Option::is_some)

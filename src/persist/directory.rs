@@ -20,12 +20,15 @@ pub(super) enum Part {
     Vectors,
     Tombstones,
     Labels,
+    /// The other columns of a collection.
+    Rows,
     /// Compact codes of the vectors, which can be made from them again.
     Codes,
 }
 
 impl Part {
-    const ALL: [Self; 5] = [Self::Graph, Self::Vectors, Self::Tombstones, Self::Labels, Self::Codes];
+    const ALL: [Self; 6] =
+        [Self::Graph, Self::Vectors, Self::Tombstones, Self::Labels, Self::Rows, Self::Codes];
 
     pub fn file_name(self, generation: u64) -> String {
         let part = match self {
@@ -33,10 +36,23 @@ impl Part {
             Self::Vectors => "vectors",
             Self::Tombstones => "tombstones",
             Self::Labels => "labels",
+            Self::Rows => "rows",
             Self::Codes => "codes",
         };
         format!("pennon-{part}-{generation}.arrow")
     }
+}
+
+/// The name of the directory of another column of vectors.
+pub(super) fn column_directory(number: usize, generation: u64) -> String {
+    format!("pennon-column-{number}-{generation}")
+}
+
+/// Whether a name is one that [`column_directory`] gives.
+pub(super) fn is_column_directory(name: &str) -> bool {
+    let numbers = name.strip_prefix("pennon-column-").and_then(|numbers| numbers.split_once('-'));
+    let parsed = numbers.and_then(|(number, of)| Some((number.parse().ok()?, of.parse().ok()?)));
+    parsed.is_some_and(|(number, of)| column_directory(number, of) == name)
 }
 
 /// The generation of a file of an index, by its name.
@@ -176,6 +192,18 @@ mod tests {
             for generation in [0, 7, u64::MAX] {
                 assert_eq!(generation_of(&part.file_name(generation)), Some(generation), "{part:?}");
             }
+        }
+        for name in ["pennon-column-1-7", "pennon-column-12-18446744073709551615"] {
+            assert!(is_column_directory(name), "{name}");
+        }
+        for name in [
+            "pennon-column-1",
+            "pennon-column-01-7",
+            "pennon-column-1-7-8",
+            "pennon-column-1-+7",
+            "column-1-7",
+        ] {
+            assert!(!is_column_directory(name), "{name}");
         }
         let overflow = format!("pennon-graph-{}0.arrow", u64::MAX);
         let foreign = [

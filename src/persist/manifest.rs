@@ -47,6 +47,9 @@ pub(super) struct Files {
     pub vectors: Sum,
     pub tombstones: Sum,
     pub labels: Option<Sum>,
+    /// The other columns of a collection.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rows: Option<Sum>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub codes: Option<Sum>,
 }
@@ -117,6 +120,7 @@ mod tests {
                 vectors: sum(2),
                 tombstones: sum(3),
                 labels: Some(sum(4)),
+                rows: Some(sum(6)),
                 codes: Some(sum(5)),
             },
         }
@@ -128,6 +132,7 @@ mod tests {
             let mut manifest = manifest();
             manifest.files.labels = labels;
             manifest.files.codes = labels;
+            manifest.files.rows = labels;
             let text = manifest.encode().unwrap();
             assert_eq!(Manifest::decode(text.as_bytes()), Ok(manifest));
             let json: serde_json::Value = serde_json::from_str(&text).unwrap();

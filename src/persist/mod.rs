@@ -6,6 +6,8 @@
 //! pennon-vectors-7.arrow      Lance's flat storage: `_rowid`, `flat`; row `r` of the file for vector id `r`
 //! pennon-tombstones-7.arrow   `__vector_id` of the dead rows
 //! pennon-labels-7.arrow       the caller's batch, if there is one; row `r` for vector id `r`
+//! pennon-rows-7.arrow         the other columns of a collection, and the row ids of its rows
+//! pennon-column-1-7           the directory of the index of the second column of vectors of a collection
 //! pennon.lock                 locked by those who save
 //! ```
 //! An index without a graph has no graph file. `pennon-codes-7.arrow` is reserved for what can be made from the vectors
@@ -37,6 +39,7 @@ mod manifest;
 mod map;
 mod open;
 mod save;
+mod set;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -45,6 +48,9 @@ use arrow_array::RecordBatch;
 
 use crate::error::Result;
 use crate::index::{Index, Reader};
+
+pub(crate) use set::{Columns, Set, load_set, save_set};
+
 use open::{Memory, Saved};
 
 /// What is saved beside an index, in the same generation of files.

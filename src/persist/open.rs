@@ -1,5 +1,6 @@
 //! Reading: the manifest, then the files that it names, of which every byte is checked before it is used.
 
+use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::fs::File;
 use std::io::ErrorKind;
@@ -20,6 +21,7 @@ use crate::persist::directory::{Part, at};
 use crate::persist::ipc::{self, Content};
 use crate::persist::manifest::Manifest;
 use crate::persist::map::map;
+use crate::persist::set::Columns;
 use crate::vectors::{ArrowFixedSizeListVectorStore, ElementType, RowIds};
 
 /// Where the bytes of a file are kept.
@@ -36,6 +38,7 @@ pub(super) struct Saved {
     vectors: PartFile,
     tombstones: PartFile,
     labels: Option<PartFile>,
+    rows: Option<PartFile>,
 }
 
 impl Saved {
@@ -59,8 +62,21 @@ impl Saved {
             vectors: open(Part::Vectors, files.vectors)?,
             tombstones: open(Part::Tombstones, files.tombstones)?,
             labels: files.labels.map(|sum| open(Part::Labels, sum)).transpose()?,
+            rows: files.rows.map(|sum| open(Part::Rows, sum)).transpose()?,
             manifest,
         })
+    }
+
+    /// The other columns of a collection, if it is one, and the properties that were saved with them.
+    pub fn read_rows(&self) -> Result<Option<(Columns, &BTreeMap<String, String>)>> {
+        let Some(part) = &self.rows else { return Ok(None) };
+        let Content { schema, batches } = part.content(Memory::Heap)?;
+        Ok(Some((Columns { schema, batches }, &self.manifest.properties)))
+    }
+
+    /// The number of the generation of files.
+    pub fn number(&self) -> u64 {
+        self.manifest.generation
     }
 
     pub fn load(self, memory: Memory) -> Result<Loaded> {

@@ -8,11 +8,13 @@ use arrow_schema::{DataType, Field, Schema};
 
 use crate::error::{Error, Result};
 use crate::format::VECTOR_ID_COLUMN;
+use crate::graph::BuildParams;
 use crate::index::{Checkpoint, Reader};
 use crate::persist::SaveOptions;
 use crate::persist::checksum::{Sum, write_file};
 use crate::persist::directory::{self, Generation, Part};
 use crate::persist::manifest::{FORMAT, Files, Manifest};
+use crate::persist::set::Columns;
 use crate::vectors::VectorSource;
 
 /// Vectors are copied and written in batches of about so many bytes.
@@ -31,7 +33,17 @@ pub(super) fn save(
     check_labels(options.labels.as_ref(), reader.version().vectors())?;
     directory::make_directory(dir)?;
     let _lock = directory::lock(dir)?;
-    let checkpoint = checkpoint()?;
+    save_locked(dir, options, reader.params(), &checkpoint()?, None)
+}
+
+/// Saves an index, and the other columns of a collection, in a directory that is locked.
+pub(super) fn save_locked(
+    dir: &Path,
+    options: &SaveOptions,
+    params: Option<&BuildParams>,
+    checkpoint: &Checkpoint,
+    rows: Option<&Columns>,
+) -> Result<()> {
     let vectors = checkpoint.vectors.len();
     check_labels(options.labels.as_ref(), vectors)?;
     let labels = options.labels.as_ref().map(|labels| labels.slice(0, vectors));
@@ -40,7 +52,7 @@ pub(super) fn save(
     let named = Manifest::read(dir).map_or(0, |manifest| manifest.generation);
     let mut generation = Generation::after(named, dir)?;
     let number = generation.number;
-    let written = write_files(&mut generation, &checkpoint, labels.as_ref())?;
+    let written = write_files(&mut generation, checkpoint, labels.as_ref(), rows)?;
     // The names have to be durable before a manifest mentions them.
     directory::sync_directory(dir)?;
     let manifest = Manifest {
@@ -50,7 +62,7 @@ pub(super) fn save(
         dim: checkpoint.vectors.dim(),
         vectors,
         tombstones: checkpoint.tombstones.len(),
-        params: reader.params().cloned(),
+        params: params.cloned(),
         properties: options.properties.clone(),
         files: written,
     };
@@ -74,6 +86,7 @@ fn write_files(
     generation: &mut Generation<'_>,
     checkpoint: &Checkpoint,
     labels: Option<&RecordBatch>,
+    rows: Option<&Columns>,
 ) -> Result<Files> {
     let dead = Field::new(VECTOR_ID_COLUMN, DataType::UInt32, false);
     let ids = UInt32Array::from(checkpoint.tombstones.clone());
@@ -83,12 +96,17 @@ fn write_files(
         vectors: write_vectors(generation, checkpoint)?,
         tombstones: write(generation, Part::Tombstones, &tombstones)?,
         labels: labels.map(|labels| write(generation, Part::Labels, labels)).transpose()?,
+        rows: rows.map(|rows| write_rows(generation, rows)).transpose()?,
         codes: None,
     })
 }
 
 fn write(generation: &mut Generation<'_>, part: Part, batch: &RecordBatch) -> Result<Sum> {
     write_file(generation.create(part)?, batch.schema_ref(), [Ok(batch.clone())])
+}
+
+fn write_rows(generation: &mut Generation<'_>, rows: &Columns) -> Result<Sum> {
+    write_file(generation.create(Part::Rows)?, &rows.schema, rows.batches.iter().cloned().map(Ok))
 }
 
 fn write_vectors(generation: &mut Generation<'_>, checkpoint: &Checkpoint) -> Result<Sum> {

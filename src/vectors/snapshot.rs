@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::ops::{Deref, Range};
 use std::sync::Arc;
 
-use arrow_array::ArrayRef;
+use arrow_array::{ArrayRef, FixedSizeListArray};
 
 use crate::distance::element::Element;
 use crate::distance::{DistanceType, PreparedQuery};
@@ -35,6 +35,25 @@ impl<S: Deref<Target = ArrowFixedSizeListVectorStore>> VectorStoreSnapshot<S> {
     /// The elements of the vectors.
     pub fn element_type(&self) -> ElementType {
         self.store.element_type
+    }
+
+    /// Some vectors; null where there is no id.
+    pub(crate) fn gather(&self, ids: &[Option<u32>]) -> Result<FixedSizeListArray> {
+        fn copy<T: Stored>(directory: &Directory<T>, dim: usize, ids: &[Option<u32>]) -> Result<ArrayRef> {
+            let mut values = Vec::with_capacity(ids.len() * dim);
+            for id in ids {
+                let end = values.len() + dim;
+                values.extend_from_slice(id.map_or(&[], |id| directory.vector(id)));
+                values.resize(end, T::default());
+            }
+            T::array(values)
+        }
+        let dim = self.store.dim;
+        let values = of_elements!(self.store.directory, directory => copy(directory, dim, ids))?;
+        let nulls = ids.iter().any(Option::is_none).then(|| ids.iter().map(Option::is_some).collect());
+        let item = self.store.element_type.item();
+        let len = ids.len();
+        Ok(FixedSizeListArray::try_new_with_length(item, dim as i32, values, nulls, len)?)
     }
 
     /// The elements of some vectors, one after the other.

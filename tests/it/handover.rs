@@ -176,7 +176,9 @@ fn churn(index: &Index, rows: &Rows, lose: Option<CompactionStep>, seconds: f64)
                         2 if known.len() > 400 => {
                             let row_ids: Vec<u64> = known.iter().copied().step_by(3).collect();
                             index.delete_batch(&row_ids).unwrap();
-                            row_ids.iter().for_each(|row_id| drop(model.remove(row_id)));
+                            row_ids.iter().for_each(|row_id| {
+                                let _ = model.remove(row_id);
+                            });
                         }
                         _ => {
                             let (at, len) = (rng.random_range(0..rows.len() - 20), rng.random_range(1..20));
