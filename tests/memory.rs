@@ -105,7 +105,7 @@ impl Baseline {
 
     /// Compares what a graph of so many rows holds with what was announced.
     fn check_reserved(&mut self, graph: GraphView<'_>, rows: usize) {
-        let reserved = HnswGraph::reserved_bytes(graph.params(), rows);
+        let reserved = HnswGraph::reserved_bytes(graph.params(), DIM, rows);
         let empty = HnswGraph::try_new(graph.params().clone()).unwrap().resident_bytes();
         let grown = graph.resident_bytes() - empty;
         // Beside the lists, each thread that walked left a stamp for each node, an eighth ahead, and its beam.

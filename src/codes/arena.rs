@@ -13,6 +13,8 @@ use std::panic::resume_unwind;
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::{slice, thread};
 
+use arrow_buffer::Buffer;
+
 use crate::util::atomics::{AtomicU32, AtomicU64, Ordering};
 use crate::util::chunked::{CHUNKS, Directory, empty_directory, locate};
 use crate::util::prefetch::prefetch;
@@ -34,6 +36,8 @@ struct Line([AtomicU64; WORDS]);
 /// Records of [`record_len`](Self::record_len) bytes each.
 pub(super) struct Arena {
     chunks: Directory<Line>,
+    /// All records there will ever be, where they were saved: then there are no chunks.
+    saved: Option<Saved>,
     /// A multiple of 32.
     record_len: usize,
     len: AtomicU32,
@@ -45,10 +49,25 @@ impl Arena {
     pub fn new(record_len: usize) -> Self {
         Self {
             chunks: empty_directory(),
+            saved: None,
             record_len: record_len.next_multiple_of(32),
             len: AtomicU32::new(0),
             writer: Mutex::new(()),
         }
+    }
+
+    /// Records that stay where they were saved: parts of `1 << rows_log2` records each, and a last one of at most as
+    /// many. None if these are not parts of as many whole records.
+    pub fn saved(record_len: usize, parts: Vec<Buffer>, rows_log2: u32) -> Option<Self> {
+        let arena = Self::new(record_len);
+        let whole = arena.record_len.checked_shl(rows_log2)?;
+        let (last, others) = parts.split_last()?;
+        let fits = last.len() <= whole && last.len().is_multiple_of(arena.record_len);
+        let len = (others.len() << rows_log2) + last.len() / arena.record_len;
+        let len =
+            u32::try_from(len).ok().filter(|_| fits && others.iter().all(|part| part.len() == whole))?;
+        arena.len.store(len, Ordering::Release);
+        Some(Self { saved: Some(Saved { parts, rows_log2 }), ..arena })
     }
 
     /// Bytes of a record.
@@ -70,7 +89,7 @@ impl Arena {
         let _writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         // Relaxed: only who holds the lock stores `len`.
         let start = self.len.load(Ordering::Relaxed);
-        if end <= start {
+        if end <= start || self.saved.is_some() {
             return;
         }
         let next = AtomicU64::new(u64::from(start));
@@ -128,6 +147,9 @@ impl Arena {
     /// Starts fetching a record, published or not.
     #[inline(always)]
     pub fn prefetch(&self, id: u32) {
+        if let Some(saved) = &self.saved {
+            return prefetch(saved.record(id, self.record_len).unwrap_or(&[]), PREFETCHED);
+        }
         let place = locate(id);
         let Some(lines) = self.chunks[place.chunk].get() else { return };
         let start = place.offset * self.record_len;
@@ -157,6 +179,21 @@ impl Arena {
     }
 }
 
+/// Records in files, all of them published.
+struct Saved {
+    parts: Vec<Buffer>,
+    rows_log2: u32,
+}
+
+impl Saved {
+    #[inline(always)]
+    fn record(&self, id: u32, record_len: usize) -> Option<&[u8]> {
+        let part = self.parts.get((id >> self.rows_log2) as usize)?;
+        let start = (id & ((1 << self.rows_log2) - 1)) as usize * record_len;
+        part.get(start..start + record_len)
+    }
+}
+
 /// The records that were published when it was made.
 #[derive(Clone, Copy)]
 pub(super) struct View<'a> {
@@ -176,6 +213,9 @@ impl<'a> View<'a> {
     pub fn record(self, id: u32) -> Option<&'a [u8]> {
         if id >= self.len {
             return None;
+        }
+        if let Some(saved) = &self.arena.saved {
+            return saved.record(id, self.arena.record_len);
         }
         let place = locate(id);
         let lines = self.arena.chunks[place.chunk].get()?;

@@ -28,6 +28,8 @@ use std::borrow::Cow;
 use std::fmt;
 use std::ops::Range;
 
+use arrow_buffer::Buffer;
+
 use crate::distance::DistanceType;
 use crate::distance::isa::Isa;
 use arena::Arena;
@@ -203,6 +205,7 @@ impl Codes {
 
     /// Whether the codes say all about a row: then its estimate is the distance, if the query is of whole numbers, up
     /// to the rounding of `f32`.
+    #[cfg(test)]
     pub fn is_lossless(&self, id: u32) -> bool {
         let record = self.records.view().record(id);
         record.is_some_and(|record| self.shape.is_lossless(Header::read(record)))
@@ -235,22 +238,41 @@ impl Codes {
         }
     }
 
-    /// The codes of which [`read_records`](Self::read_records) gave the records of all ids. None if they are not such
-    /// records, or of another dimension.
-    pub fn from_records(dim: usize, distance_type: DistanceType, records: &[u8]) -> Option<Self> {
-        let codes = Self::new(dim, distance_type)?;
-        let len = codes.record_len();
-        let count = u32::try_from(records.len() / len).ok()?;
-        let all = || records.chunks_exact(len);
-        if !all().remainder().is_empty() || !all().all(|record| record::is_record(codes.shape, record)) {
-            return None;
+    /// Adds the records that [`read_records`](Self::read_records) gave of the next ids. False, and nothing is added, if
+    /// they are not such records.
+    pub fn add_records(&self, records: &[u8]) -> bool {
+        if !self.are_records(records) {
+            return false;
         }
-        codes.records.extend(count, |id, record| {
-            if let Some(from) = records.get(id as usize * len..).and_then(|rest| rest.get(..len)) {
+        let (start, record_len) = (self.len(), self.record_len());
+        let added = (records.len() / record_len) as u32;
+        self.records.extend(start.saturating_add(added), |id, record| {
+            let at = (id - start) as usize * record_len;
+            if let Some(from) = records.get(at..at + record_len) {
                 record.copy_from_slice(from);
             }
         });
-        Some(codes)
+        true
+    }
+
+    /// Codes whose records stay where they were saved, in parts of `1 << rows_log2` and a last one of at most as many.
+    /// There will be no others. None if they are not records of vectors like these.
+    pub fn saved(
+        dim: usize,
+        distance_type: DistanceType,
+        parts: Vec<Buffer>,
+        rows_log2: u32,
+    ) -> Option<Self> {
+        let codes = Self::new(dim, distance_type)?;
+        if !parts.iter().all(|part| codes.are_records(part)) {
+            return None;
+        }
+        Some(Self { records: Arena::saved(codes.record_len(), parts, rows_log2)?, ..codes })
+    }
+
+    fn are_records(&self, records: &[u8]) -> bool {
+        let mut all = records.chunks_exact(self.record_len());
+        all.all(|record| record::is_record(self.shape, record)) && all.remainder().is_empty()
     }
 
     /// Bytes of memory in use.

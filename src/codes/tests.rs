@@ -4,6 +4,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::{slice, thread};
 
 use super::*;
+use arrow_buffer::Buffer;
+
 use crate::distance::PreparedQuery;
 use crate::util::hash::mix;
 
@@ -448,6 +450,40 @@ fn ids_without_codes_are_infinitely_far_and_bounded_by_nothing() {
     assert_eq!(few, scores[..6]);
 }
 
+fn from_records(dim: usize, distance_type: DistanceType, records: &[u8]) -> Option<Codes> {
+    let codes = Codes::new(dim, distance_type)?;
+    codes.add_records(records).then_some(codes)
+}
+
+#[test]
+fn records_are_read_where_they_were_saved() {
+    let mut rng = Rng(80);
+    for count in [1, 31, 32, 33, 64, 70] {
+        let rows = vectors(Kind::Gaussian, 77, count, &mut rng);
+        let codes = codes_of(&rows, DistanceType::L2);
+        let part = |start: u32| {
+            let mut bytes = Vec::new();
+            codes.read_records(start..start + 32, &mut bytes);
+            Buffer::from(bytes)
+        };
+        let parts: Vec<Buffer> = (0..count as u32).step_by(32).map(part).collect();
+        let saved = Codes::saved(77, DistanceType::L2, parts.clone(), 5).unwrap();
+        let query = codes.prepare(&rows[0]);
+        assert_eq!(saved.len(), count as u32);
+        assert_eq!(estimates(&saved, &query), estimates(&codes, &query));
+        assert_eq!(saved.resident_bytes(), Codes::new(77, DistanceType::L2).unwrap().resident_bytes());
+        saved.prefetch(count as u32);
+        saved.extend(count as u32 + 1, |_| Cow::Borrowed(&rows[0]));
+        assert_eq!(saved.len(), count as u32, "there are no others");
+        // Parts that are not of as many records, and a part of half a record.
+        assert!(Codes::saved(77, DistanceType::L2, parts.clone(), 4).is_none() || count < 17);
+        assert!(count < 33 || Codes::saved(77, DistanceType::L2, parts.clone(), 6).is_none());
+        assert!(Codes::saved(77, DistanceType::L2, vec![parts[0].slice(1)], 5).is_none());
+        assert!(Codes::saved(78, DistanceType::L1, parts, 5).is_none());
+    }
+    assert!(Codes::saved(77, DistanceType::L2, Vec::new(), 5).is_none());
+}
+
 #[test]
 fn records_come_back_from_bytes_and_others_are_refused() {
     let mut rng = Rng(8);
@@ -459,7 +495,7 @@ fn records_come_back_from_bytes_and_others_are_refused() {
             codes.read_records(0..40, &mut bytes);
             codes.read_records(40..1000, &mut bytes);
             assert_eq!(bytes.len(), 70 * codes.record_len());
-            let back = Codes::from_records(77, distance_type, &bytes).unwrap();
+            let back = from_records(77, distance_type, &bytes).unwrap();
             let query = codes.prepare(&rows[3]);
             assert_eq!(back.len(), 70);
             assert_eq!(estimates(&back, &query), estimates(&codes, &query), "{kind:?}");
@@ -468,30 +504,30 @@ fn records_come_back_from_bytes_and_others_are_refused() {
             let odd = codes_of(&[vec![f32::NAN; 77]], distance_type);
             let mut bytes = Vec::new();
             odd.read_records(0..1, &mut bytes);
-            assert!(Codes::from_records(77, distance_type, &bytes).is_some());
+            assert!(from_records(77, distance_type, &bytes).is_some());
         }
         let codes = codes_of(&vectors(Kind::Gaussian, 77, 3, &mut rng), distance_type);
         let mut bytes = Vec::new();
         codes.read_records(0..3, &mut bytes);
-        assert!(Codes::from_records(77, distance_type, &bytes[1..]).is_none());
-        assert!(Codes::from_records(70, distance_type, &bytes).is_none());
-        assert!(Codes::from_records(200, distance_type, &bytes).is_none());
-        assert!(Codes::from_records(0, distance_type, &bytes).is_none());
-        assert!(Codes::from_records(77, DistanceType::L1, &bytes).is_none());
+        assert!(from_records(77, distance_type, &bytes[1..]).is_none());
+        assert!(from_records(70, distance_type, &bytes).is_none());
+        assert!(from_records(200, distance_type, &bytes).is_none());
+        assert!(from_records(0, distance_type, &bytes).is_none());
+        assert!(from_records(77, DistanceType::L1, &bytes).is_none());
         for at in (0..bytes.len()).filter(|at| !(0..8).contains(&(at % codes.record_len()))) {
             let mut changed = bytes.clone();
             changed[at] ^= 0x81;
             // An error that is larger by little is an error too, unless its share changes.
             let in_error = (16..20).contains(&(at % codes.record_len()));
-            assert!(in_error || Codes::from_records(77, distance_type, &changed).is_none(), "byte {at}");
+            assert!(in_error || from_records(77, distance_type, &changed).is_none(), "byte {at}");
         }
         for nan in [0, 4, 16] {
             let mut changed = bytes.clone();
             changed[nan..nan + 4].copy_from_slice(&f32::NAN.to_le_bytes());
-            assert!(Codes::from_records(77, distance_type, &changed).is_none(), "byte {nan}");
+            assert!(from_records(77, distance_type, &changed).is_none(), "byte {nan}");
         }
     }
-    let none = Codes::from_records(5, DistanceType::L2, &[]).unwrap();
+    let none = from_records(5, DistanceType::L2, &[]).unwrap();
     assert_eq!(none.len(), 0);
 }
 

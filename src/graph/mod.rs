@@ -165,6 +165,11 @@ impl HnswGraph {
         self.code_up_to(self.watermarks.load().ready, source);
     }
 
+    /// Takes codes that were saved with the graph, unless there are to be none.
+    pub(crate) fn adopt_codes(&self, codes: Codes) {
+        let _ = self.codes.set((self.params.codes != Coding::Off).then_some(codes));
+    }
+
     /// Codes the vectors of the nodes below `end` that are not coded yet, if there are to be codes.
     fn code_up_to<S: VectorSource + ?Sized>(&self, end: u32, source: &S) -> Option<&Codes> {
         let new = || {
@@ -234,15 +239,17 @@ impl HnswGraph {
         [self.nodes.resident_bytes(), self.upper.resident_bytes(), self.scratch.resident_bytes()]
     }
 
-    /// Bytes that the lists of `rows` nodes take, before they are there: an estimate of what
-    /// [`resident_bytes`](Self::resident_bytes) grows to.
-    pub fn reserved_bytes(params: &BuildParams, rows: usize) -> usize {
+    /// Bytes that the lists of `rows` nodes take before they are there, and the codes of their vectors of `dim`
+    /// elements, unless the parameters ask for none: an estimate of what [`resident_bytes`](Self::resident_bytes)
+    /// grows to. Metrics and elements that have no codes take less.
+    pub fn reserved_bytes(params: &BuildParams, dim: usize, rows: usize) -> usize {
         let rows = u32::try_from(rows).unwrap_or(u32::MAX);
         let m = params.m.clamp(2, MAX_M);
         let m0 = params.m0.unwrap_or(2 * m).clamp(m, 2 * MAX_M);
         // Each node is on 1 / (m - 1) upper levels on average.
         let upper = (rows / (m as u32 - 1)).saturating_add(1);
-        SlotArena::bytes_for(m0, true, rows) + SlotArena::bytes_for(m, false, upper)
+        let codes = if params.codes == Coding::Off { 0 } else { Codes::bytes_for(dim, rows) };
+        SlotArena::bytes_for(m0, true, rows) + SlotArena::bytes_for(m, false, upper) + codes
     }
 
     fn check_metric<S: VectorSource + ?Sized>(&self, source: &S) -> Result<()> {

@@ -2,6 +2,7 @@
 
 use arrow_array::{Array, RecordBatch};
 
+use crate::codes::Codes;
 use crate::error::{Error, Result};
 use crate::format::{LanceBatches, Storage};
 use crate::graph::{Coding, HnswGraph};
@@ -17,6 +18,16 @@ pub(crate) struct Checkpoint {
     pub vectors: VectorStoreSnapshot,
     /// The ids of dead rows, ascending.
     pub tombstones: Vec<u32>,
+    /// Whether the rows are coded.
+    pub coding: Coding,
+    reader: Reader,
+}
+
+impl Checkpoint {
+    /// The compact codes of the vectors, if there are any.
+    pub fn codes(&self) -> Option<&Codes> {
+        self.reader.generation().codes_of(self.reader.version())
+    }
 }
 
 impl Reader {
@@ -48,7 +59,11 @@ impl Reader {
             0 => Vec::new(),
             _ => (!&self.live_ids()).set_indices_u32().collect(),
         };
-        Ok(Checkpoint { graph, vectors: self.snapshot(), tombstones })
+        let coding = match self.generation().graph {
+            None if self.generation().codes.is_none() => Coding::Off,
+            _ => Coding::Auto,
+        };
+        Ok(Checkpoint { graph, vectors: self.snapshot(), tombstones, coding, reader: self.clone() })
     }
 }
 

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::distance::DistanceType;
 use crate::error::{Error, Result};
-use crate::graph::BuildParams;
+use crate::graph::{BuildParams, Coding};
 use crate::persist::checksum::Sum;
 use crate::persist::directory::{MANIFEST, at};
 
@@ -35,6 +35,9 @@ pub(super) struct Manifest {
     /// The parameters of the build, if there is a graph. Of those that were not known when it was written, the
     /// defaults.
     pub params: Option<BuildParams>,
+    /// Whether rows without a graph are coded.
+    #[serde(default)]
+    pub coding: Coding,
     /// The caller's.
     #[serde(default)]
     pub properties: BTreeMap<String, String>,
@@ -50,6 +53,7 @@ pub(super) struct Files {
     /// The other columns of a collection.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rows: Option<Sum>,
+    /// The compact codes of the vectors; a save without them is coded when it is loaded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub codes: Option<Sum>,
 }
@@ -114,6 +118,7 @@ mod tests {
             vectors: 1_000,
             tombstones: 17,
             params: Some(BuildParams::default().seed(u64::MAX)),
+            coding: Coding::Auto,
             properties: BTreeMap::from([("column".to_string(), "a \"quoted\" name".to_string())]),
             files: Files {
                 graph: Some(sum(1)),

@@ -8,10 +8,11 @@
 //! pennon-labels-7.arrow       the caller's batch, if there is one; row `r` for vector id `r`
 //! pennon-rows-7.arrow         the other columns of a collection, and the row ids of its rows
 //! pennon-column-1-7           the directory of the index of the second column of vectors of a collection
+//! pennon-codes-7.arrow        compact codes of the vectors, in batches of a power of two of rows
 //! pennon.lock                 locked by those who save
 //! ```
-//! An index without a graph has no graph file. `pennon-codes-7.arrow` is reserved for what can be made from the vectors
-//! again: it is removed with its generation, and passed over by those who do not know it.
+//! An index without a graph has no graph file, and one without codes no file of codes. Codes can be made from the
+//! vectors again: a save without them is coded when it is loaded.
 //!
 //! The manifest has a format. Format 2 (0.2 and later) is written; it added indexes without a graph, and properties of
 //! the caller's. Formats 1 (0.1) and 2 are read.
@@ -52,6 +53,9 @@ use crate::index::{Index, Reader};
 pub(crate) use set::{Columns, Set, load_set, save_set};
 
 use open::{Memory, Saved};
+
+/// Column of the records of compact codes.
+const CODE_COLUMN: &str = "__code";
 
 /// What is saved beside an index, in the same generation of files.
 #[derive(Clone, Debug, Default, PartialEq)]

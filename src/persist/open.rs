@@ -8,20 +8,21 @@ use std::path::{Path, PathBuf};
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::UInt32Type;
-use arrow_array::{Array, RecordBatch};
+use arrow_array::{Array, FixedSizeBinaryArray, RecordBatch};
 use arrow_buffer::{Buffer, MutableBuffer};
 
+use crate::codes::Codes;
 use crate::error::{Error, Result};
 use crate::format::{FLAT_COLUMN, Storage, VECTOR_ID_COLUMN};
-use crate::graph::{Coding, HnswGraph};
+use crate::graph::HnswGraph;
 use crate::index::{Generation, Index};
-use crate::persist::Loaded;
 use crate::persist::checksum::Sum;
 use crate::persist::directory::{Part, at};
 use crate::persist::ipc::{self, Content};
 use crate::persist::manifest::Manifest;
 use crate::persist::map::map;
 use crate::persist::set::Columns;
+use crate::persist::{CODE_COLUMN, Loaded};
 use crate::vectors::{ArrowFixedSizeListVectorStore, ElementType, RowIds};
 
 /// Where the bytes of a file are kept.
@@ -39,6 +40,7 @@ pub(super) struct Saved {
     tombstones: PartFile,
     labels: Option<PartFile>,
     rows: Option<PartFile>,
+    codes: Option<PartFile>,
 }
 
 impl Saved {
@@ -63,6 +65,7 @@ impl Saved {
             tombstones: open(Part::Tombstones, files.tombstones)?,
             labels: files.labels.map(|sum| open(Part::Labels, sum)).transpose()?,
             rows: files.rows.map(|sum| open(Part::Rows, sum)).transpose()?,
+            codes: files.codes.map(|sum| open(Part::Codes, sum)).transpose()?,
             manifest,
         })
     }
@@ -83,7 +86,15 @@ impl Saved {
         let graph = self.read_graph(memory)?;
         let store = self.read_store(memory)?;
         let tombstones = self.read_tombstones()?;
-        let mut generation = Generation::new(store, graph, &tombstones, Coding::default());
+        let codes = self.read_codes(memory)?;
+        let mut generation = match (graph, codes) {
+            (None, Some(codes)) => Generation::with_codes(store, None, &tombstones, Some(codes)),
+            (Some(graph), Some(codes)) => {
+                graph.adopt_codes(codes);
+                Generation::with_codes(store, Some(graph), &tombstones, None)
+            }
+            (graph, None) => Generation::new(store, graph, &tombstones, self.manifest.coding),
+        };
         match memory {
             Memory::Heap => {
                 generation.loaded_graph_bytes = self.graph.as_ref().map_or(0, |part| part.sum.bytes as usize);
@@ -135,6 +146,40 @@ impl Saved {
         let vectors = self.manifest.vectors;
         let fits = ids.is_sorted_by(|a, b| a < b) && ids.last().is_none_or(|&id| (id as usize) < vectors);
         if fits { Ok(ids) } else { Err(part.corrupt(format!("dead rows out of order, or not of {vectors}"))) }
+    }
+
+    /// The compact codes, if they were saved: in memory, or where they lie.
+    fn read_codes(&self, memory: Memory) -> Result<Option<Codes>> {
+        let Some(part) = &self.codes else { return Ok(None) };
+        let Manifest { dim, distance_type, vectors, .. } = self.manifest;
+        let foreign = || part.corrupt("its column is not of codes of such vectors");
+        let empty = Codes::new(dim, distance_type).ok_or_else(foreign)?;
+        let mut parts = Vec::new();
+        for batch in part.content(memory)?.batches {
+            let column = batch.column_by_name(CODE_COLUMN).ok_or_else(foreign)?;
+            let column = column.as_any().downcast_ref::<FixedSizeBinaryArray>().ok_or_else(foreign)?;
+            if column.null_count() > 0 || column.value_length() as usize != empty.record_len() {
+                return Err(foreign());
+            }
+            parts.push(
+                column.to_data().buffers()[0].slice_with_length(
+                    column.offset() * empty.record_len(),
+                    column.len() * empty.record_len(),
+                ),
+            );
+        }
+        let codes = match memory {
+            Memory::Heap => parts.iter().all(|part| empty.add_records(part)).then_some(empty),
+            Memory::Mapped if parts.is_empty() => Some(empty),
+            Memory::Mapped => {
+                let rows = parts[0].len() / empty.record_len();
+                // A single part may have any number of rows.
+                Codes::saved(dim, distance_type, parts, rows.max(1).next_power_of_two().ilog2())
+            }
+        };
+        let codes = codes.ok_or_else(foreign)?;
+        part.check_count("codes", codes.len() as usize, vectors)?;
+        Ok(Some(codes))
     }
 
     fn read_labels(&self, memory: Memory) -> Result<Option<RecordBatch>> {

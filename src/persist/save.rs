@@ -3,13 +3,15 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow_array::{RecordBatch, UInt32Array};
+use arrow_array::{FixedSizeBinaryArray, RecordBatch, UInt32Array};
+use arrow_buffer::Buffer;
 use arrow_schema::{DataType, Field, Schema};
 
 use crate::error::{Error, Result};
 use crate::format::VECTOR_ID_COLUMN;
 use crate::graph::BuildParams;
 use crate::index::{Checkpoint, Reader};
+use crate::persist::CODE_COLUMN;
 use crate::persist::SaveOptions;
 use crate::persist::checksum::{Sum, write_file};
 use crate::persist::directory::{self, Generation, Part};
@@ -63,6 +65,7 @@ pub(super) fn save_locked(
         vectors,
         tombstones: checkpoint.tombstones.len(),
         params: params.cloned(),
+        coding: checkpoint.coding,
         properties: options.properties.clone(),
         files: written,
     };
@@ -97,7 +100,7 @@ fn write_files(
         tombstones: write(generation, Part::Tombstones, &tombstones)?,
         labels: labels.map(|labels| write(generation, Part::Labels, labels)).transpose()?,
         rows: rows.map(|rows| write_rows(generation, rows)).transpose()?,
-        codes: None,
+        codes: write_codes(generation, checkpoint)?,
     })
 }
 
@@ -121,4 +124,23 @@ fn write_vectors(generation: &mut Generation<'_>, checkpoint: &Checkpoint) -> Re
     // An empty index has a schema too, from which the type of its elements is read.
     let schema = vectors.batch_of(0..0)?.schema();
     write_file(generation.create(Part::Vectors)?, &schema, batches)
+}
+
+/// Records in batches of a power of two of rows, so that each is found by its id where it lies.
+fn write_codes(generation: &mut Generation<'_>, checkpoint: &Checkpoint) -> Result<Option<Sum>> {
+    let Some(codes) = checkpoint.codes() else { return Ok(None) };
+    let record_len = codes.record_len();
+    // What Arrow has no size for is coded when it is loaded.
+    let Ok(width) = i32::try_from(record_len) else { return Ok(None) };
+    let rows = (BATCH_BYTES / record_len).max(1).next_power_of_two() as u32;
+    let schema =
+        Arc::new(Schema::new(vec![Field::new(CODE_COLUMN, DataType::FixedSizeBinary(width), false)]));
+    let end = checkpoint.vectors.len() as u32;
+    let batches = (0..end).step_by(rows as usize).map(|start| {
+        let mut records = Vec::with_capacity(rows as usize * record_len);
+        codes.read_records(start..start.saturating_add(rows).min(end), &mut records);
+        let records = FixedSizeBinaryArray::try_new(width, Buffer::from_vec(records), None)?;
+        Ok(RecordBatch::try_new(Arc::clone(&schema), vec![Arc::new(records)])?)
+    });
+    Ok(Some(write_file(generation.create(Part::Codes)?, &schema, batches)?))
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arrow_array::{FixedSizeListArray, Float64Array, UInt64Array};
 use arrow_schema::{DataType, Field};
 use pennon::{
-    ArrowFixedSizeListVectorStore, BuildParams, DistanceType, Error, HnswGraph, Index, SearchParams,
+    ArrowFixedSizeListVectorStore, BuildParams, Coding, DistanceType, Error, HnswGraph, Index, SearchParams,
     SkippedRows, VectorSource,
 };
 
@@ -224,10 +224,13 @@ fn inserts_that_fail_change_nothing() {
 fn a_size_can_be_asked_for_any_parameters() {
     for m in [0, 1, 2, 16, 1 << 32, (1 << 32) + 1, usize::MAX] {
         for rows in [0, 1, 1_000_000, usize::MAX] {
-            let bytes = HnswGraph::reserved_bytes(&BuildParams::default().num_edges(m), rows);
+            let bytes = HnswGraph::reserved_bytes(&BuildParams::default().num_edges(m), 100, rows);
             assert!(rows == 0 || bytes > 0, "m {m}, {rows} rows: {bytes}");
         }
     }
-    let bytes = HnswGraph::reserved_bytes(&BuildParams::default(), 100_000);
-    assert!((270 * 100_000..300 * 100_000).contains(&bytes), "{bytes} bytes for 100,000 rows");
+    let of = |codes| HnswGraph::reserved_bytes(&BuildParams::default().codes(codes), 100, 100_000);
+    let lists = of(Coding::Off);
+    assert!((270 * 100_000..300 * 100_000).contains(&lists), "{lists} bytes for 100,000 rows");
+    let codes = of(Coding::Auto) - lists;
+    assert!((116 * 100_000..140 * 100_000).contains(&codes), "{codes} bytes of codes for 100,000 rows");
 }

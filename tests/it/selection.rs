@@ -311,8 +311,8 @@ fn caps_that_cannot_be_are_refused() {
 /// What is reserved for a graph is what its lists take.
 #[test]
 fn long_lists_are_announced() {
-    let reserved = |m0| HnswGraph::reserved_bytes(&BuildParams::default().m0(m0), 10_000);
-    assert_eq!(reserved(32), HnswGraph::reserved_bytes(&BuildParams::default(), 10_000));
+    let reserved = |m0| HnswGraph::reserved_bytes(&BuildParams::default().m0(m0), 100, 10_000);
+    assert_eq!(reserved(32), HnswGraph::reserved_bytes(&BuildParams::default(), 100, 10_000));
     assert!(reserved(16) < reserved(32) && reserved(32) < reserved(48));
     assert_eq!(reserved(33), reserved(48));
 }
