@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Runs tests/golden.rs as other CPUs would, under qemu's emulation of single programs: x86-64 with AVX2 and without
-# AVX, and aarch64. The digests must be those of this CPU. With AVX-512 it must be this CPU that has it.
+# Runs the digests of tests/golden.rs (built by tools/golden) as other CPUs would, under qemu's emulation of single
+# programs: x86-64 with AVX2 and without AVX, and aarch64. The digests must be those of this CPU. With AVX-512 it must be this CPU that has it.
 #
 # What is missing is installed where there is apt and the user is root (Debian's packages; arm64 becomes a foreign
 # architecture), and else passed over with a line that says so. Fails if a digest differs.
@@ -42,7 +42,7 @@ install() {
 golden() {
     local name=$1 output
     shift
-    if output=$("$@" test --quiet --test golden ${target:+--target "$target"} 2>&1); then
+    if output=$("$@" run --quiet --manifest-path tools/golden/Cargo.toml ${target:+--target "$target"} 2>&1); then
         echo "$name: $(grep -c 'as everywhere' <<< "$output") digests, as everywhere"
     else
         echo "$name: FAILED"

@@ -24,6 +24,9 @@ from pennon._errors import (
     UnknownRowIdError,
 )
 from pennon._pennon import (
+    Collection,
+    CollectionHits,
+    Filter,
     Appended,
     ArrowBatch,
     BatchHits,
@@ -35,6 +38,9 @@ from pennon._pennon import (
 )
 
 __all__ = [
+    "Collection",
+    "CollectionHits",
+    "Filter",
     "Appended",
     "ArrowBatch",
     "BatchHits",
@@ -54,11 +60,3 @@ __all__ = [
     "UnknownRowIdError",
     "__version__",
 ]
-
-# Builds with the feature `collection`.
-try:
-    from pennon._pennon import Collection, CollectionHits, Filter
-except ImportError:
-    pass
-else:
-    __all__ += ["Collection", "CollectionHits", "Filter"]

@@ -37,7 +37,6 @@ pub struct BatchHits {
 
 /// The rows that a search of a collection found, best first: a record batch for any library that reads the Arrow C data
 /// interface.
-#[cfg(feature = "collection")]
 #[pyclass(frozen, module = "pennon", name = "CollectionHits")]
 pub struct CollectionHits {
     pub hits: pennon::CollectionHits,
@@ -209,7 +208,6 @@ arrow_class!(BatchHits, |this| this.hits.to_record_batch().or_raise()?, {
     }
 });
 
-#[cfg(feature = "collection")]
 arrow_class!(CollectionHits, |this| RecordBatch::clone(&this.hits), {
     /// Whether the search came to its end: false if `timeout` ended it, when nearer rows may be missing.
     #[getter]

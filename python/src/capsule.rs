@@ -156,14 +156,12 @@ pub fn import_batches(object: &Bound<'_, PyAny>) -> PyResult<Option<Vec<RecordBa
 }
 
 /// Whether an object exports arrays of Arrow.
-#[cfg(feature = "collection")]
 pub fn is_arrow(object: &Bound<'_, PyAny>) -> PyResult<bool> {
     Ok(object.getattr_opt("__arrow_c_array__")?.is_some()
         || object.getattr_opt("__arrow_c_stream__")?.is_some())
 }
 
 /// The schema of an object that exports one.
-#[cfg(feature = "collection")]
 pub fn import_schema(object: &Bound<'_, PyAny>) -> PyResult<arrow_schema::Schema> {
     let export = object.getattr_opt("__arrow_c_schema__")?;
     let export = export.ok_or_else(|| crate::errors::wrong_type("an Arrow schema", object))?;

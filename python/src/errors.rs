@@ -27,9 +27,7 @@ pub fn exception(error: Error) -> PyErr {
     let class = match &error {
         Error::UnknownRowId { .. } => "UnknownRowIdError",
         Error::DuplicateRowId { .. } => "DuplicateRowIdError",
-        #[cfg(feature = "collection")]
         Error::UnknownKey { .. } => "UnknownKeyError",
-        #[cfg(feature = "collection")]
         Error::DuplicateKey { .. } => "DuplicateKeyError",
         Error::ReadOnly => "ReadOnlyError",
         Error::CorruptIndex { .. } => "CorruptIndexError",

@@ -128,7 +128,7 @@ reading_class!(Index, |this| this.index.reader(), {
         let element_type: ElementType = element_type.parse().or_raise()?;
         let builder = pennon::Index::builder(dim, metric).element_type(element_type);
         let params = BuildParams::default().num_edges(m).ef_construction(ef_construction).seed(seed);
-        let params = params.codes(coding(codes)?);
+        let builder = builder.codes(coding(codes)?);
         let builder = if flat { builder.flat() } else { builder.params(params) };
         Ok(Self::of(builder.build().or_raise()?, BTreeMap::new()))
     }

@@ -11,7 +11,6 @@
 mod answer;
 mod append;
 mod capsule;
-#[cfg(feature = "collection")]
 mod collection;
 mod errors;
 mod index;
@@ -26,14 +25,12 @@ use pyo3::prelude::*;
 /// The native half of the package.
 #[pymodule]
 mod _pennon {
-    #[cfg(feature = "collection")]
     #[pymodule_export]
     use crate::answer::CollectionHits;
     #[pymodule_export]
     use crate::answer::{ArrowBatch, BatchHits, Hits};
     #[pymodule_export]
     use crate::append::Appended;
-    #[cfg(feature = "collection")]
     #[pymodule_export]
     use crate::collection::{Collection, Filter};
     #[pymodule_export]
