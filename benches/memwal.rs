@@ -282,7 +282,7 @@ async fn flushes(rows: usize) -> Fallible<()> {
     dataset.initialize_mem_wal().maintained_indexes([INDEX]).execute().await?;
 
     let mut registry = MemIndexRegistry::default();
-    registry.replace_plugin(Arc::new(PennonMemIndexPlugin))?;
+    registry.replace_plugin(Arc::new(PennonMemIndexPlugin::default()))?;
     let config = || ShardWriterConfig::new(Uuid::new_v4()).with_max_memtable_rows(2 * rows.num_rows());
     let quantized = |quantizer| {
         let settings = PennonMemIndexParams::default().quantizer(quantizer);

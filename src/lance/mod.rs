@@ -24,4 +24,4 @@ pub use attach::{AttachParams, SegmentDescriptor, attach_index, build_index_segm
 #[cfg(feature = "lance")]
 pub use index_files::Quantizer;
 #[cfg(feature = "lance")]
-pub use plugin::{PennonMemIndex, PennonMemIndexParams, PennonMemIndexPlugin};
+pub use plugin::{PennonMemIndex, PennonMemIndexParams, PennonMemIndexPlugin, registry, registry_with};

@@ -41,7 +41,7 @@ fn refusal(column: DataType) -> String {
         capacity_batches: 0,
         params: &(),
     };
-    PennonMemIndexPlugin.validate(&context).unwrap_err().to_string()
+    PennonMemIndexPlugin::default().validate(&context).unwrap_err().to_string()
 }
 
 #[test]

@@ -10,7 +10,7 @@ use lance::dataset::mem_wal::{DatasetMemWalExt, ShardWriterConfig};
 use lance::index::vector::VectorIndexParams;
 use lance_index::vector::hnsw::builder::HnswBuildParams;
 use lance_linalg::distance::DistanceType as LanceMetric;
-use pennon::lance::{PennonMemIndex, PennonMemIndexParams, PennonMemIndexPlugin, Quantizer};
+use pennon::lance::{PennonMemIndex, PennonMemIndexParams, PennonMemIndexPlugin, Quantizer, registry_with};
 use pennon::{BuildParams, DistanceType, Error};
 
 use crate::data::{DIM, batch, lance_metric, list, rows, vectors};
@@ -53,6 +53,23 @@ async fn a_writer_s_settings_reach_the_graph() {
     let build = BuildParams::default().num_edges(12).seed(7);
     let ours = PennonMemIndexParams::default().build(build.clone()).ef(200);
     assert_eq!(graph_params(&table, config().with_index_override(INDEX, ours)).await, build);
+}
+
+/// Where a client hands no settings through, the plugin's own apply: those of the index by its name first.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plugin_has_settings_of_its_own() {
+    let table = table(DistanceType::L2).await;
+    let of = |m| PennonMemIndexParams::default().build(BuildParams::default().num_edges(m));
+    let config = |plugin| Table::config(registry_with(plugin).unwrap());
+    let plugin = PennonMemIndexPlugin::with_defaults(of(8));
+    let named = plugin.clone().index(INDEX, of(12)).index("another", of(24));
+    for (config, m) in [
+        (config(plugin), 8),
+        (config(named.clone()), 12),
+        (config(named).with_index_override(INDEX, of(20)), 20),
+    ] {
+        assert_eq!(graph_params(&table, config).await, BuildParams::default().num_edges(m));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -128,7 +145,7 @@ fn one_line_installs_the_plugin() {
     assert!(names.contains(&"Pennon") && !names.contains(&"Hnsw"), "{names:?}");
     let url = "/lance.index.pb.VectorIndexDetails";
     assert_eq!(registry.plugin_for_details_url(url).unwrap().name(), "Pennon");
-    let plugin = Arc::new(PennonMemIndexPlugin);
+    let plugin = Arc::new(PennonMemIndexPlugin::default());
     let refused = ShardWriterConfig::default().with_mem_index_plugin(plugin).map(drop);
     assert!(refused.unwrap_err().to_string().contains("already claims"));
 }

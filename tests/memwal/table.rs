@@ -17,7 +17,7 @@ use lance::index::DatasetIndexExt;
 use lance::index::vector::VectorIndexParams;
 use lance_index::IndexType;
 use pennon::DistanceType;
-use pennon::lance::{PennonMemIndex, PennonMemIndexPlugin};
+use pennon::lance::PennonMemIndex;
 use tempfile::TempDir;
 use uuid::Uuid;
 
@@ -27,9 +27,7 @@ pub const INDEX: &str = "vec_idx";
 
 /// Lance's index kinds, with ours in the place of its HNSW.
 pub fn with_pennon() -> MemIndexRegistry {
-    let mut registry = MemIndexRegistry::default();
-    registry.replace_plugin(Arc::new(PennonMemIndexPlugin)).unwrap();
-    registry
+    pennon::lance::registry().unwrap()
 }
 
 /// A table of `id`, `vec` in a directory of its own.

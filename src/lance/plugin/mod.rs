@@ -5,11 +5,12 @@ mod flush;
 mod mem_index;
 mod params;
 
+use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::sync::Arc;
 
 use ::lance::dataset::mem_wal::index::{
-    MemIndex, MemIndexBuildContext, MemIndexPlugin, ResolveContext, ResolvedIndex,
+    MemIndex, MemIndexBuildContext, MemIndexPlugin, MemIndexRegistry, ResolveContext, ResolvedIndex,
 };
 use lance_core::{Error as LanceError, Result as LanceResult};
 use lance_index::IndexType;
@@ -20,6 +21,7 @@ pub use params::PennonMemIndexParams;
 
 use params::Resolved;
 
+use crate::error::Result;
 use crate::lance::columns::INDEXED;
 use crate::vectors::ElementType;
 
@@ -29,8 +31,7 @@ use crate::vectors::ElementType;
 /// in the table.
 ///
 /// ```ignore
-/// let mut registry = MemIndexRegistry::default();
-/// registry.replace_plugin(Arc::new(PennonMemIndexPlugin))?;
+/// let registry = pennon::lance::registry()?;
 /// dataset.initialize_mem_wal().mem_index_registry(registry.clone()).execute().await?;
 /// let config = ShardWriterConfig::new(shard).with_mem_index_registry(registry);
 /// let writer = dataset.mem_wal_writer(shard, config).await?;
@@ -42,7 +43,8 @@ use crate::vectors::ElementType;
 ///
 /// # Settings
 /// A writer's settings for an index, by the name that it has in the base table, are [`PennonMemIndexParams`]; Lance's
-/// own `HnswBuildParams` do too, by `with_hnsw_params`. Without any, the defaults are those of Lance's MemTables.
+/// own `HnswBuildParams` do too, by `with_hnsw_params`. Without any, they are those of the plugin
+/// ([`with_defaults`](Self::with_defaults), [`index`](Self::index)), and else those of Lance's MemTables.
 ///
 /// ```ignore
 /// let build = BuildParams::default().num_edges(24).ef_construction(200);
@@ -64,8 +66,48 @@ use crate::vectors::ElementType;
 /// A query of such a table should be of the column's own elements. `LsmScanner::nearest` takes it as a
 /// `FixedSizeListArray` of one row; an array without the list has to be `Float32`, and Lance cannot compare that with
 /// the rows of a MemTable of other elements where it does without an index, as after a key was written twice.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct PennonMemIndexPlugin;
+#[derive(Clone, Debug, Default)]
+pub struct PennonMemIndexPlugin {
+    defaults: PennonMemIndexParams,
+    by_index: BTreeMap<String, PennonMemIndexParams>,
+}
+
+impl PennonMemIndexPlugin {
+    /// A plugin whose indexes have these settings where a writer gives none: for clients such as LanceDB, which hand no
+    /// settings of a writer through.
+    pub fn with_defaults(params: PennonMemIndexParams) -> Self {
+        Self { defaults: params, by_index: BTreeMap::new() }
+    }
+
+    /// Sets what the index of that name has where a writer gives no settings.
+    pub fn index(mut self, name: impl Into<String>, params: PennonMemIndexParams) -> Self {
+        self.by_index.insert(name.into(), params);
+        self
+    }
+
+    fn settings(&self, index: &str) -> &PennonMemIndexParams {
+        self.by_index.get(index).unwrap_or(&self.defaults)
+    }
+}
+
+/// Lance's registry of MemTable indexes with Pennon in the place of the built-in HNSW, at default settings:
+/// `table.as_native().set_mem_index_registry(registry()?)` in LanceDB, `mem_index_registry(registry()?)` in Lance.
+///
+/// # Errors
+/// [`Error::LanceDataset`](crate::Error::LanceDataset) if Lance refuses the plugin.
+pub fn registry() -> Result<MemIndexRegistry> {
+    registry_with(PennonMemIndexPlugin::default())
+}
+
+/// [`registry`] with settings of the caller's.
+///
+/// # Errors
+/// As [`registry`].
+pub fn registry_with(plugin: PennonMemIndexPlugin) -> Result<MemIndexRegistry> {
+    let mut registry = MemIndexRegistry::default();
+    registry.replace_plugin(Arc::new(plugin)).map_err(Box::new)?;
+    Ok(registry)
+}
 
 #[async_trait::async_trait]
 impl MemIndexPlugin for PennonMemIndexPlugin {
@@ -90,7 +132,10 @@ impl MemIndexPlugin for PennonMemIndexPlugin {
     /// Refuses settings that cannot be met. What the table's own column or metric rules out is left to
     /// [`validate`](MemIndexPlugin::validate), whose refusal a table that maintains all of its indexes survives.
     async fn resolve(&self, ctx: &ResolveContext<'_>) -> LanceResult<ResolvedIndex> {
-        Ok(ResolvedIndex::with_params(ctx.columns.to_vec(), Resolved::of(ctx).await?))
+        Ok(ResolvedIndex::with_params(
+            ctx.columns.to_vec(),
+            Resolved::of(ctx, self.settings(ctx.name)).await?,
+        ))
     }
 
     fn validate(&self, ctx: &MemIndexBuildContext<'_>) -> LanceResult<()> {

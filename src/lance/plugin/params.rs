@@ -51,16 +51,16 @@ impl PennonMemIndexParams {
         self
     }
 
-    /// The settings of a writer: ours, or Lance's own for an HNSW.
-    fn of_writer(ctx: &ResolveContext<'_>) -> LanceResult<Self> {
+    /// The settings of a writer, ours or Lance's own for an HNSW; `otherwise` where it has none.
+    fn of_writer(ctx: &ResolveContext<'_>, otherwise: &Self) -> LanceResult<Self> {
         match ctx.overrides::<HnswBuildParams>() {
-            Ok(None) => Ok(Self::default()),
+            Ok(None) => Ok(otherwise.clone()),
             Ok(Some(params)) => match BuildParams::try_from(params) {
-                Ok(build) => Ok(Self::default().build(build)),
+                Ok(build) => Ok(otherwise.clone().build(build)),
                 Err(problem) => Err(refused(ctx.name, problem)),
             },
             // Settings of a third type are refused with the name of ours.
-            Err(_) => Ok(ctx.overrides::<Self>()?.cloned().unwrap_or_default()),
+            Err(_) => Ok(ctx.overrides::<Self>()?.unwrap_or(otherwise).clone()),
         }
     }
 }
@@ -77,7 +77,7 @@ pub(super) struct Resolved {
 
 impl Resolved {
     /// Reads the base index's own metric: distances are merged across the tiers, so it is never guessed.
-    pub async fn of(ctx: &ResolveContext<'_>) -> LanceResult<Self> {
+    pub async fn of(ctx: &ResolveContext<'_>, otherwise: &PennonMemIndexParams) -> LanceResult<Self> {
         let [column] = ctx.columns else {
             return Err(refused(ctx.name, format!("{} columns, must be 1", ctx.columns.len())));
         };
@@ -94,7 +94,7 @@ impl Resolved {
             }
         };
         let base_is_flat = details.is_some_and(|d| matches!(d.compression, Some(Compression::Flat(_))));
-        let params = PennonMemIndexParams::of_writer(ctx)?;
+        let params = PennonMemIndexParams::of_writer(ctx, otherwise)?;
         Self::try_new(column, metric, params, base_is_flat).map_err(|problem| refused(ctx.name, problem))
     }
 
