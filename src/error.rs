@@ -55,6 +55,13 @@ pub enum Error {
         actual: String,
     },
 
+    /// Compact codes are asked for by a name that is none of theirs.
+    #[error("codes must be one of auto, bytes, off, got {actual:?}")]
+    UnknownCoding {
+        /// The name given.
+        actual: String,
+    },
+
     /// A distance type that has no meaning for the elements of the vectors.
     #[error("distance type {distance_type} needs {requirement} elements, got {actual}")]
     UnsupportedElement {

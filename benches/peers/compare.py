@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Search and build of Pennon beside other HNSW libraries, in one run.
 
-    compare.py DATA [--peers hnswlib,faiss,usearch] [--rounds 5] [--json FILE]
+    compare.py DATA [--peers hnswlib,faiss,usearch,faiss-sq8,symqg] [--rounds 5] [--json FILE]
 
 DATA is a folder with base.fbin, query.fbin and gt.ibin whose name ends in -l2 or -cosine. All indexes are
 built first, one after the other, on one thread; then every library makes one pass over all queries for each
@@ -24,14 +24,14 @@ def read(path, dtype):
 
 
 class Pennon:
-    def __init__(self, data, m, efc, threads):
+    def __init__(self, data, m, efc, threads, codes="auto"):
         subprocess.run(["cargo", "build", "--release", "-q", "--manifest-path", HERE / "Cargo.toml"], check=True)
         target = os.environ.get("CARGO_TARGET_DIR", HERE / "target")
         binary = os.environ.get("PENNON_PEER", Path(target) / "release" / "pennon-peer")
-        self.child = subprocess.Popen([binary, data, str(m), str(efc), str(threads)], stdin=subprocess.PIPE,
+        self.child = subprocess.Popen([binary, data, str(m), str(efc), str(threads), codes], stdin=subprocess.PIPE,
                                       stdout=subprocess.PIPE, text=True)
         built = json.loads(self.child.stdout.readline())
-        self.build_s = built["build_s"]
+        self.build_s, self.bytes_per_row = built["build_s"], built["bytes_per_row"]
 
     def run(self, ef):
         self.child.stdin.write(f"search {ef}\n")
@@ -97,6 +97,45 @@ class Faiss(Peer):
         return self.index.search(self.query, K)[1]
 
 
+class FaissSQ8(Faiss):
+    """Bytes by a range of each dimension, twice as many re-ranked; faiss is slow where 16 does not divide the dimension."""
+
+    def prepare(self, rows):
+        rows = super().prepare(rows)
+        return np.ascontiguousarray(np.pad(rows, ((0, 0), (0, -rows.shape[1] % 16))))
+
+    def build(self, base, m, efc, threads):
+        import faiss
+        faiss.omp_set_num_threads(threads)
+        metric = faiss.METRIC_L2 if self.metric == "l2" else faiss.METRIC_INNER_PRODUCT
+        self.codes = faiss.IndexHNSWSQ(base.shape[1], faiss.ScalarQuantizer.QT_8bit, m, metric)
+        self.codes.hnsw.efConstruction = efc
+        self.index = faiss.IndexRefineFlat(self.codes)
+        self.index.k_factor = 2
+        self.index.train(base)
+        self.index.add(base)
+        faiss.omp_set_num_threads(1)
+
+    def set_ef(self, ef):
+        self.codes.hnsw.efSearch = ef
+
+
+class SymphonyQG(Faiss):
+    """A static graph with the codes of 32 neighbors beside each node (rabitqlib); its metric is L2."""
+
+    def build(self, base, m, efc, threads):
+        import rabitqlib
+        self.index = rabitqlib.SymqgIndex(base.shape[1], 32, "l2")
+        self.index.build(base, efc, threads)
+
+    def set_ef(self, ef):
+        self.ef = ef
+
+    def search(self):
+        first, second = self.index.search(self.query, K, self.ef, 1)[:2]
+        return first if np.issubdtype(np.asarray(first).dtype, np.integer) else second
+
+
 class Usearch(Peer):
     def build(self, base, m, efc, threads):
         from usearch.index import Index
@@ -132,10 +171,13 @@ def main():
     parser.add_argument("--recalls", default="0.9,0.95,0.99")
     parser.add_argument("--json", type=Path)
     a = parser.parse_args()
-    kinds = {"hnswlib": Hnswlib, "faiss": Faiss, "usearch": Usearch}
+    kinds = {"hnswlib": Hnswlib, "faiss": Faiss, "usearch": Usearch, "faiss-sq8": FaissSQ8, "symqg": SymphonyQG}
     libraries = {"pennon": Pennon(a.data, a.m, a.efc, a.threads)}
     for name in filter(None, a.peers.split(",")):
-        libraries[name] = kinds[name](a.data, a.m, a.efc, a.threads)
+        if name == "pennon-rows":
+            libraries[name] = Pennon(a.data, a.m, a.efc, a.threads, "off")
+        else:
+            libraries[name] = kinds[name](a.data, a.m, a.efc, a.threads)
     efs = [int(ef) for ef in a.efs.split(",")]
     seconds = {name: {ef: [] for ef in efs} for name in libraries}
     recalls = {name: {} for name in libraries}
@@ -160,7 +202,7 @@ def main():
     print("|---|" + "---|" * (len(libraries) + 1))
     for recall in map(float, a.recalls.split(",")):
         rates = {n: at_recall([(recalls[n][ef], qps[n][ef]) for ef in efs], recall) for n in libraries}
-        best = max((rate for name, rate in rates.items() if name != "pennon" and rate), default=None)
+        best = max((rate for name, rate in rates.items() if not name.startswith("pennon") and rate), default=None)
         ratio = f"{rates['pennon'] / best:.2f}" if best and rates["pennon"] else "-"
         print(f"| {recall} | " + " | ".join(f"{r:,.0f}" if r else "-" for r in rates.values()) + f" | {ratio} |")
     if a.json:

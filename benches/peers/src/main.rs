@@ -13,8 +13,8 @@ const K: usize = 10;
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().collect();
-    let [_, data, m, ef_construction, threads] = &arguments[..] else {
-        return Err("usage: pennon-peer DATA M EF_CONSTRUCTION THREADS".into());
+    let [_, data, m, ef_construction, threads, codes] = &arguments[..] else {
+        return Err("usage: pennon-peer DATA M EF_CONSTRUCTION THREADS auto|bytes|off".into());
     };
     let data = PathBuf::from(data);
     let metric = if data.to_string_lossy().ends_with("l2") { DistanceType::L2 } else { DistanceType::Cosine };
@@ -24,6 +24,7 @@ fn main() -> Result<()> {
 
     rayon::ThreadPoolBuilder::new().num_threads(threads.parse()?).build_global()?;
     let params = BuildParams::default().num_edges(m.parse()?).ef_construction(ef_construction.parse()?);
+    let params = params.codes(codes.parse()?);
     let index = Index::hnsw(dim, metric, params)?;
     let array = vectors(dim, base)?;
     let start = Instant::now();
@@ -39,9 +40,10 @@ fn main() -> Result<()> {
         let Some(ef) = line.strip_prefix("search ") else { break };
         let ef: usize = ef.trim().parse()?;
         let (mut found, mut rows) = (0, Vec::with_capacity(truth.len() / truth_k));
+        let params = SearchParams::new(K).ef(ef);
         let start = Instant::now();
         for query in queries.chunks_exact(dim) {
-            rows.push(index.search(query, &SearchParams::new(K).ef(ef))?.into_vec());
+            rows.push(index.search(query, &params)?.into_vec());
         }
         let seconds = start.elapsed().as_secs_f64();
         for (rows, truth) in rows.iter().zip(truth.chunks_exact(truth_k)) {

@@ -1,5 +1,8 @@
 //! How a graph is built.
 
+use std::fmt;
+use std::str::FromStr;
+
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
@@ -49,6 +52,27 @@ pub enum Coding {
     Bytes,
     /// None: less memory, and searches read whole vectors.
     Off,
+}
+
+impl fmt::Display for Coding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Auto => "auto",
+            Self::Bytes => "bytes",
+            Self::Off => "off",
+        })
+    }
+}
+
+impl FromStr for Coding {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        [Self::Auto, Self::Bytes, Self::Off]
+            .into_iter()
+            .find(|coding| coding.to_string() == name.to_ascii_lowercase())
+            .ok_or_else(|| Error::UnknownCoding { actual: name.to_string() })
+    }
 }
 
 /// Parameters of a build, with the names and the bounds of lance-index.
@@ -235,6 +259,16 @@ mod tests {
             assert_eq!(bad.validate().map_err(|e| e.to_string()), Err(message.to_string()));
         }
         assert!(params(usize::MAX / 2 + 1, usize::MAX, 7).validate().is_err());
+    }
+
+    #[test]
+    fn the_names_of_codings_go_both_ways() {
+        for coding in [Coding::Auto, Coding::Bytes, Coding::Off] {
+            assert_eq!(coding.to_string().to_uppercase().parse::<Coding>().ok(), Some(coding));
+        }
+        let error = "4bit".parse::<Coding>().unwrap_err();
+        assert!(matches!(&error, Error::UnknownCoding { actual } if actual == "4bit"), "{error:?}");
+        assert_eq!(error.to_string(), "codes must be one of auto, bytes, off, got \"4bit\"");
     }
 
     #[test]
