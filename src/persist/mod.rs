@@ -14,8 +14,8 @@
 //! An index without a graph has no graph file, and one without codes no file of codes. Codes can be made from the
 //! vectors again: a save without them is coded when it is loaded.
 //!
-//! The manifest has a format. Format 2 (0.2 and later) is written; it added indexes without a graph, and properties of
-//! the caller's. Formats 1 (0.1) and 2 are read.
+//! The manifest has a format. Format 2 is written; it added indexes without a graph, and properties of the caller's.
+//! Formats 1 and 2 are read. `docs/format.md` has the promise.
 //!
 //! A file is written once, under the number of a new generation, made read-only, and never changed. A save is
 //! ```text
@@ -167,8 +167,8 @@ impl Index {
 
     /// The index that was last saved into a directory, served from its files: vectors, row ids, labels and the lists
     /// of level 0 stay in the page cache, where all processes that map the index share them, and take no memory of
-    /// their own. The files are read once and compared, as by [`load`](Self::load); what is mapped is not checked again
-    /// afterwards.
+    /// their own. Compact codes are not in the files: they are made anew, in memory of the process. The files are read
+    /// once and compared, as by [`load`](Self::load); what is mapped is not checked again afterwards.
     ///
     /// The index is read-only: changes are refused with [`Error::ReadOnly`](crate::Error::ReadOnly), until it is
     /// [compacted](Self::compact).

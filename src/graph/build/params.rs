@@ -37,8 +37,8 @@ pub enum PruneStrategy {
 
 /// Whether a graph keeps compact codes of its vectors, which searches and insertions compare in their place.
 ///
-/// A code is a byte per element and 16 more, of the graph's own memory. What a search returns is compared with the
-/// vectors themselves: answers have exact distances in either case. Sources with a metric of their own
+/// A code is a byte per element and 20 more, up to a multiple of 32, of the graph's own memory. What a search returns is
+/// compared with the vectors themselves: answers have exact distances in either case. Sources with a metric of their own
 /// ([`VectorSource::has_plain_metric`](crate::VectorSource::has_plain_metric)), L1, Hamming and vectors of bytes have
 /// none, whatever is chosen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
