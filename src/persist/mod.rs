@@ -165,10 +165,10 @@ impl Index {
         Saved::open(dir.as_ref())?.load(Memory::Heap)
     }
 
-    /// The index that was last saved into a directory, served from its files: vectors, row ids, labels and the lists
-    /// of level 0 stay in the page cache, where all processes that map the index share them, and take no memory of
-    /// their own. Compact codes are not in the files: they are made anew, in memory of the process. The files are read
-    /// once and compared, as by [`load`](Self::load); what is mapped is not checked again afterwards.
+    /// The index that was last saved into a directory, served from its files: vectors, compact codes, row ids,
+    /// labels and the lists of level 0 stay in the page cache, where all processes that map the index share them, and
+    /// take no memory of their own. The files are read once and compared, as by [`load`](Self::load); what is mapped is
+    /// not checked again afterwards. An index that was saved without codes gets them in memory of the process.
     ///
     /// The index is read-only: changes are refused with [`Error::ReadOnly`](crate::Error::ReadOnly), until it is
     /// [compacted](Self::compact).
