@@ -12,7 +12,7 @@ use super::{rows, ten};
 use crate::persist::forged::{manifest_of, seal};
 use crate::persist::{files_of, labels, names_of, replace};
 
-const PARTS: [&str; 3] = ["graph", "tombstones", "vectors"];
+const PARTS: [&str; 4] = ["codes", "graph", "tombstones", "vectors"];
 const ARROW_FILES: [&str; 3] =
     ["pennon-graph-1.arrow", "pennon-tombstones-1.arrow", "pennon-vectors-1.arrow"];
 

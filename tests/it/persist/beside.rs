@@ -140,7 +140,7 @@ fn saves_and_loads_in_one_directory_at_the_same_time() {
         let loads = loaders.map(|loader| loader.join().unwrap());
         println!("60 saves beside {loads:?} loads");
     });
-    let parts = ["graph", "labels", "tombstones", "vectors"];
+    let parts = ["codes", "graph", "labels", "tombstones", "vectors"];
     assert!(files_of(home.path()).into_keys().eq(names_of(61, &parts)));
     let labels = load_labels(home.path()).unwrap().unwrap();
     assert_eq!(labels.num_rows(), load(home.path()).unwrap().version().vectors());

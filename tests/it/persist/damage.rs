@@ -130,7 +130,7 @@ fn a_save_needs_nothing_of_what_was_there() {
             fs::write(home.path().join("pennon.json.new"), "half a mani").unwrap();
             index.save(home.path()).unwrap();
             both_of(home.path()).iter().for_each(|index| assert_same(index, &view, &name));
-            assert_eq!(files_of(home.path()).len(), 4, "{name}: {:?}", files_of(home.path()).keys());
+            assert_eq!(files_of(home.path()).len(), 5, "{name}: {:?}", files_of(home.path()).keys());
         }
     }
 }

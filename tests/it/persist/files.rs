@@ -22,7 +22,7 @@ fn labels_are_saved_beside_the_index() {
     let vectors = index.version().vectors();
     index.save_with(home.path(), &SaveOptions::new().labels(all.clone())).unwrap();
     assert_eq!(load_labels(home.path()).unwrap(), Some(all.clone()));
-    let parts = ["graph", "vectors", "tombstones", "labels"];
+    let parts = ["codes", "graph", "vectors", "tombstones", "labels"];
     assert!(files_of(home.path()).into_keys().eq(names_of(1, &parts)));
 
     // Of the rows to come some have their labels already.
@@ -48,7 +48,7 @@ fn labels_are_saved_beside_the_index() {
 
     index.save(home.path()).unwrap();
     assert!(load_labels(home.path()).unwrap().is_none());
-    assert!(files_of(home.path()).into_keys().eq(names_of(3, &["graph", "vectors", "tombstones"])));
+    assert!(files_of(home.path()).into_keys().eq(names_of(3, &["codes", "graph", "vectors", "tombstones"])));
 }
 
 /// Where a mapped vector is, the system says; and a line of the cache starts where a batch does.
@@ -110,7 +110,7 @@ fn what_is_not_there_is_an_error_that_names_it() {
     assert_eq!(load(home.path()).unwrap().len(), 20);
 }
 
-const PARTS: [&str; 3] = ["graph", "vectors", "tombstones"];
+const PARTS: [&str; 4] = ["codes", "graph", "vectors", "tombstones"];
 
 /// Files that are no index's, some of them with names that come close, and files that a killed save may have left, or
 /// somebody who knows the names put there: those go, but not before a save has put an index in their place.
@@ -184,7 +184,7 @@ fn files_that_can_be_mapped_are_read_only_and_are_replaced_all_the_same() {
     for generation in 1..4 {
         index.save_with(home.path(), &SaveOptions::new().labels(labels.clone())).unwrap();
         let names: Vec<String> = files_of(home.path()).into_keys().collect();
-        assert_eq!(names, names_of(generation, &["graph", "vectors", "tombstones", "labels"]));
+        assert_eq!(names, names_of(generation, &["codes", "graph", "vectors", "tombstones", "labels"]));
         for name in names {
             let permissions = fs::metadata(home.path().join(&name)).unwrap().permissions();
             assert_eq!(permissions.readonly(), name.ends_with(".arrow"), "{name}");

@@ -183,7 +183,7 @@ fn nothing_that_a_checksum_lets_pass_panics() {
     index.save_with(dir, &SaveOptions::new().labels(labels.clone())).unwrap();
     let files = files_of(dir);
     let (mut accepted, mut refused) = (0, 0);
-    for part in ["graph", "vectors", "tombstones", "labels"] {
+    for part in ["codes", "graph", "vectors", "tombstones", "labels"] {
         let honest = &files[&file_name(part, 1)];
         for at in 0..honest.len() {
             let mut flipped = honest.clone();
