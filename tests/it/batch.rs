@@ -58,7 +58,7 @@ fn one_by_one_of(index: &Reader, queries: &FixedSizeListArray, params: &SearchPa
     for row in (0..queries.len()).filter(|&row| queries.is_valid(row)) {
         let query = queries.value(row);
         let query = query.as_primitive::<Float32Type>().values();
-        let results = index.search(query, &params).unwrap().into_vec();
+        let results = index.search(query, params).unwrap().into_vec();
         answers.extend(results.iter().map(|result| (row as i32, result.row_id, result.distance)));
     }
     answers

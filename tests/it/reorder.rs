@@ -227,12 +227,12 @@ fn exports_come_in_that_order() {
     );
     assert!(bytes(&vectors) == bytes(&frozen.reader().snapshot().to_record_batch().unwrap()), "{case}");
     let back = import(&graph, &vectors).unwrap();
-    Exported::read(&graph).check(&back.reader().snapshot(), &case);
-    assert_same_answers(&frozen, &back, &queries, &case);
+    Exported::read(&graph).check(&back.reader().snapshot(), case);
+    assert_same_answers(&frozen, &back, &queries, case);
     // An imported index, whose lists lie in a batch, is frozen as any other.
     let again = back.reordered().unwrap();
-    assert_frozen(&again, &back, &case);
-    assert_same_answers(&again, &back, &queries, &case);
+    assert_frozen(&again, &back, case);
+    assert_same_answers(&again, &back, &queries, case);
 }
 
 #[test]

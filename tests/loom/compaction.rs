@@ -195,34 +195,37 @@ fn no_acknowledged_change_is_lost() {
     assert!(seen.iter().all(is_right), "{:?}", seen.iter().find(|seen| !is_right(seen)));
 }
 
+/// Its name, how the model is run with it, and what shows it.
+type Fault = (&'static str, Run, Roles, fn(&Seen) -> bool);
+
 #[test]
 fn anything_less_loses_a_change() {
-    let faults: [(&str, Run, Roles, &dyn Fn(&Seen) -> bool); 5] = [
+    let faults: [Fault; 5] = [
         (
             "the last rows are left out",
             Run::AS_WRITTEN,
             Roles { watch: |step| step != CompactionStep::LastRows, ..AS_WRITTEN },
-            &|seen| seen[2] == [1],
+            |seen| seen[2] == [1],
         ),
         (
             "the last deletes are left out",
             Run::AS_WRITTEN,
             Roles { watch: |step| step != CompactionStep::LastDeletes, ..AS_WRITTEN },
-            &|seen| seen[2] == [0, 1, 2],
+            |seen| seen[2] == [0, 1, 2],
         ),
         (
             "an append without its lock",
             Run::AS_WRITTEN,
             Roles { append: append_without_the_lock, ..AS_WRITTEN },
-            &|seen| seen[2] == [1],
+            |seen| seen[2] == [1],
         ),
         (
             "a delete in the generation of before",
             Run::AS_WRITTEN,
             Roles { delete: delete_without_a_second_look, ..AS_WRITTEN },
-            &|seen| seen[2] == [0, 1, 2],
+            |seen| seen[2] == [0, 1, 2],
         ),
-        ("all orderings relaxed", Run::RELAXED, AS_WRITTEN, &|seen| !is_right(seen)),
+        ("all orderings relaxed", Run::RELAXED, AS_WRITTEN, |seen| !is_right(seen)),
     ];
     for (case, run, roles, shows) in faults {
         match catch_unwind(AssertUnwindSafe(|| explore(run, roles))) {

@@ -36,8 +36,9 @@ pub(crate) fn rerank<S: VectorSource + ?Sized, R: Scorer>(
         let may_be_near = |next: &u64| {
             farthest.is_none_or(|farthest| {
                 let estimate = distance(*next);
+                let least = estimate - scorer.slack(id(*next), estimate);
                 // Not a number where nothing is known of the row.
-                !(estimate - scorer.slack(id(*next), estimate) > farthest)
+                least <= farthest || least.is_nan()
             })
         };
         let group = if missing == 0 { GROUP } else { missing.min(FIRST).next_multiple_of(GROUP) };
