@@ -53,7 +53,7 @@ fn what_is_saved_loads_and_goes_on() {
         let files = names(dir.path());
         let directories: Vec<&String> =
             files.iter().filter(|name| name.starts_with("pennon-column-")).collect();
-        assert_eq!((directories.len(), files.len()), (1, 6 + usize::from(!flat)), "{files:?}");
+        assert_eq!((directories.len(), files.len()), (1, 7 + usize::from(!flat)), "{files:?}");
         // The first index is an index to those who want no more.
         let index = Index::load(dir.path()).unwrap().index;
         assert_eq!(index.len(), naive.0.len());
@@ -115,7 +115,7 @@ fn damage_is_found() {
             fs::write(&path, bytes).unwrap();
         }
     }
-    assert_eq!(damaged, 18);
+    assert_eq!(damaged, 22);
     assert_eq!(Collection::load(dir.path()).unwrap().len(), 30);
 }
 
