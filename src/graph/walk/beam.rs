@@ -62,7 +62,8 @@ impl Beam {
         let added = self.fresh.len();
         let total = self.len + added;
         if self.entries.len() < total {
-            self.entries.resize(total.max(self.capacity + 64), 0);
+            // As needed: a capacity may be an importer's word.
+            self.entries.resize(total.max(2 * self.entries.len()).max(128), 0);
         }
         // From the back: the larger of the two ends goes last.
         let entries = &mut self.entries[..total];
