@@ -118,6 +118,8 @@ impl Baseline {
 }
 
 fn one_append_and_deletes() {
+    // What a thread keeps for all indexes that it reads is not of one of them.
+    assert_eq!(index(8).len(), 0);
     for m in [8, 16, 32] {
         for count in [0, 1, 1_000, 100_000] {
             let vectors = rows(count, 7);
@@ -128,15 +130,16 @@ fn one_append_and_deletes() {
             let counted = baseline.check(&index, format_args!("m {m}, {count} rows"));
             match count {
                 0 => {
-                    assert!(counted < 64 << 10, "{counted} bytes for an empty index");
+                    assert!(counted < 96 << 10, "{counted} bytes for an empty index");
                     continue;
                 }
-                1 => assert!(counted < 128 << 10, "{counted} bytes for one row"),
+                1 => assert!(counted < 160 << 10, "{counted} bytes for one row"),
                 _ => baseline.check_reserved(index.reader().graph().unwrap(), count),
             }
             if (m, count) == (16, 100_000) {
                 let per_row = counted as f64 / count as f64;
-                assert!(per_row <= 300.0, "{per_row} bytes per row beside the vectors");
+                // Lists, and a code of 32 bytes.
+                assert!(per_row <= 300.0 + 34.0, "{per_row} bytes per row beside the vectors");
             }
 
             index.delete(0).unwrap();

@@ -11,6 +11,8 @@ export CARGO_TARGET_DIR=target/cross
 packages=(qemu-user)
 cross_packages=(rustc-web cargo-web libstd-rust-web-dev:arm64 gcc-aarch64-linux-gnu libc6-dev-arm64-cross)
 failed=0
+# `all`, or `x86` without aarch64, whose library has to be built first.
+cpus=${1:-all}
 
 has() { command -v "$1" > /dev/null; }
 
@@ -27,7 +29,7 @@ install() {
     if ! has apt-get || [ "$(id -u)" != 0 ]; then
         return
     fi
-    if [ "$(uname -m)" = x86_64 ] && { ! has aarch64-linux-gnu-gcc || [ -z "$(arm_toolchain)" ]; }; then
+    if [ "$cpus" = all ] && [ "$(uname -m)" = x86_64 ] && { ! has aarch64-linux-gnu-gcc || [ -z "$(arm_toolchain)" ]; }; then
         packages+=("${cross_packages[@]}")
         dpkg --add-architecture arm64
     elif has qemu-x86_64; then
@@ -69,6 +71,10 @@ for cpu in Haswell Nehalem; do
     fi
 done
 
+if [ "$cpus" = x86 ]; then
+    echo "aarch64: left out"
+    exit $failed
+fi
 toolchain=$(arm_toolchain)
 if ! has qemu-aarch64 || ! has aarch64-linux-gnu-gcc; then
     echo "aarch64: not here, there is no qemu-aarch64 or no aarch64-linux-gnu-gcc"

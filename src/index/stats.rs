@@ -129,8 +129,11 @@ impl Generation {
             tombstones: self.versions.resident_bytes(),
             scratch,
             files: self.loaded_graph_bytes + self.loaded_vector_bytes,
-            // The generation and the store are in an `Arc` each, beside its two counts.
-            fixed: size_of::<Index>() + size_of::<Self>() + 4 * size_of::<usize>(),
+            // The generation and the store are in an `Arc` each, behind its two counts.
+            fixed: size_of::<Index>()
+                + (2 * size_of::<usize>()).next_multiple_of(align_of::<Self>())
+                + size_of::<Self>()
+                + 2 * size_of::<usize>(),
         }
     }
 }
