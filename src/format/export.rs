@@ -38,7 +38,7 @@ impl HnswGraph {
         self.to_hnsw_batch(max_nodes)
     }
 
-    /// The same whatever the metric, to be read back by [`from_lance_hnsw_batch`](Self::from_lance_hnsw_batch).
+    /// Exports the graph whatever its metric, to be read back by [`from_lance_hnsw_batch`](Self::from_lance_hnsw_batch).
     pub(crate) fn to_hnsw_batch(&self, max_nodes: Option<usize>) -> Result<RecordBatch> {
         encode(self.to_parts(max_nodes.unwrap_or(usize::MAX)), self.params())
     }

@@ -40,7 +40,7 @@ impl HnswGraph {
         Self::import(batch, None)
     }
 
-    /// The same for a graph of our own, all of whose parameters are known.
+    /// Imports a graph; `known` are all parameters of one that this crate saved.
     pub(crate) fn import(batch: &RecordBatch, known: Option<&BuildParams>) -> Result<Self> {
         let metadata = match batch.schema_ref().metadata().get(HNSW_METADATA_KEY) {
             // As Lance: an empty batch is an empty graph.

@@ -127,7 +127,7 @@ impl HnswGraph {
         self.health_below(usize::MAX)
     }
 
-    /// The same for the nodes below `end`.
+    /// Measures the health of the nodes below `end`.
     pub(crate) fn health_below(&self, end: usize) -> GraphHealth {
         let writer = self.lock_writer();
         let mut view = self.watermarks.load();

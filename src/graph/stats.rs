@@ -50,7 +50,7 @@ impl HnswGraph {
         self.count_levels(end, &writer, |_, _, _| ())
     }
 
-    /// The same while inserts wait already. `visit` is called with the level, the id and the degree of each list.
+    /// Counts the levels while the caller holds the lock of inserts. `visit` is called with the level, the id and the degree of each list.
     pub(crate) fn count_levels(
         &self,
         end: u32,

@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::lance::columns::fixed_size;
 use crate::vectors::ElementType;
 
-/// The same directions with length 1.
+/// Rows scaled to length 1, in their directions.
 ///
 /// Squares are summed in `f64`: no row that the store admits under cosine has the length 0 or an infinite one there.
 /// Lance's own `normalize_fsl` sums those of `f32` in `f32`, where elements of 1e-30 have squares of 0, and those of
