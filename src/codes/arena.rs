@@ -26,7 +26,7 @@ const WORDS: usize = LINE / size_of::<u64>();
 /// Records that a thread writes before it asks for more.
 const RUN: u32 = 128;
 /// Cache lines of a record that are prefetched at most; the CPU's own prefetcher follows from there.
-const PREFETCHED: usize = 16;
+const PREFETCHED: usize = 32;
 
 /// A cache line of words.
 #[derive(Default)]

@@ -144,7 +144,7 @@ impl Codes {
         })
     }
 
-    /// Starts fetching all that is kept of an id, up to 16 cache lines.
+    /// Starts fetching all that is kept of an id, up to 32 cache lines.
     #[inline(always)]
     pub fn prefetch(&self, id: u32) {
         self.records.prefetch(id);

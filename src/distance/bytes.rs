@@ -47,8 +47,8 @@ macro_rules! bytes {
                 IntegerQuery::new(vector, distance_type)
             }
 
-            fn score(query: &PreparedQuery<'_>, rows: &[&[Self]], ahead: impl Fn(usize), out: &mut [f32]) {
-                query.score_bytes(rows, ahead, out);
+            fn score(query: &PreparedQuery<'_>, rows: &[&[Self]], out: &mut [f32]) {
+                query.score_bytes(rows, out);
             }
         }
     )*};

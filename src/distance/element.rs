@@ -35,8 +35,8 @@ pub(crate) trait Element: Copy + Send + Sync + 'static {
         PreparedQuery::new(vector, distance_type).with_integers(Self::integers(vector, distance_type))
     }
 
-    /// Distances to rows. `ahead` is called with the number of each row before it is read.
-    fn score(query: &PreparedQuery<'_>, rows: &[&[Self]], ahead: impl Fn(usize), out: &mut [f32]);
+    /// Distances to rows.
+    fn score(query: &PreparedQuery<'_>, rows: &[&[Self]], out: &mut [f32]);
 }
 
 macro_rules! elements {
@@ -48,8 +48,8 @@ macro_rules! elements {
                 $widen
             }
 
-            fn score(query: &PreparedQuery<'_>, rows: &[&[Self]], ahead: impl Fn(usize), out: &mut [f32]) {
-                query.score_floats(rows, ahead, out);
+            fn score(query: &PreparedQuery<'_>, rows: &[&[Self]], out: &mut [f32]) {
+                query.score_floats(rows, out);
             }
 
             $($floats)?

@@ -9,22 +9,19 @@ pub(super) fn bytes(vector: &[f32]) -> Box<[u8]> {
 }
 
 /// Hamming distances of a query to rows.
-pub(super) struct Hamming<'a, T, F> {
+pub(super) struct Hamming<'a, T> {
     /// The query.
     pub bytes: &'a [u8],
     pub rows: &'a [&'a [T]],
-    /// Called with the number of each row before it is read.
-    pub ahead: F,
     pub out: &'a mut [f32],
 }
 
-impl<T: Element, F: Fn(usize)> Kernel for Hamming<'_, T, F> {
+impl<T: Element> Kernel for Hamming<'_, T> {
     type Output = ();
 
     #[inline(always)]
     fn portable(self) {
-        for (at, (row, out)) in self.rows.iter().zip(self.out).enumerate() {
-            (self.ahead)(at);
+        for (row, out) in self.rows.iter().zip(self.out) {
             *out = differing(self.bytes, row) as f32;
         }
     }

@@ -60,7 +60,7 @@ impl<'a> PreparedQuery<'a> {
     #[inline]
     pub fn distance(&self, vector: &[f32]) -> f32 {
         let mut distance = [0.0];
-        f32::score(self, &[vector], |_| (), &mut distance);
+        f32::score(self, &[vector], &mut distance);
         distance[0]
     }
 
@@ -74,31 +74,31 @@ impl<'a> PreparedQuery<'a> {
             for (i, to) in rows.iter_mut().enumerate().take(out.len()) {
                 *to = row(at + i);
             }
-            f32::score(self, &rows[..out.len()], |_| (), out);
+            f32::score(self, &rows[..out.len()], out);
             at += BLOCK;
         }
     }
 
     /// Distances to rows, in sums of `f32`.
-    pub(super) fn score_floats<T: Element>(&self, rows: &[&[T]], ahead: impl Fn(usize), out: &mut [f32]) {
+    pub(super) fn score_floats<T: Element>(&self, rows: &[&[T]], out: &mut [f32]) {
         let Self { vector, distance_type, square, .. } = *self;
         if distance_type == DistanceType::Hamming {
-            self.isa.run(Hamming { bytes: &self.bytes, rows, ahead, out });
+            self.isa.run(Hamming { bytes: &self.bytes, rows, out });
         } else {
             let query = Query { vector, square, given: vector };
-            self.isa.run(Score { query, distance_type, rows, ahead, out });
+            self.isa.run(Score { query, distance_type, rows, out });
         }
     }
 
     /// Distances to rows of bytes, in integers if the query is of integers.
-    pub(super) fn score_bytes<T: Byte>(&self, rows: &[&[T]], ahead: impl Fn(usize), out: &mut [f32]) {
+    pub(super) fn score_bytes<T: Byte>(&self, rows: &[&[T]], out: &mut [f32]) {
         match &self.integers {
             Some(integers) => {
                 let query =
                     Query { vector: integers.elements(), square: integers.square(), given: self.vector };
-                self.isa.run(Score { query, distance_type: self.distance_type, rows, ahead, out });
+                self.isa.run(Score { query, distance_type: self.distance_type, rows, out });
             }
-            None => self.score_floats(rows, ahead, out),
+            None => self.score_floats(rows, out),
         }
     }
 }

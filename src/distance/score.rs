@@ -27,19 +27,17 @@ impl<Q> Clone for Query<'_, Q> {
 impl<Q> Copy for Query<'_, Q> {}
 
 /// Distances of a query to rows, under any metric but Hamming.
-pub(super) struct Score<'a, Q, T, F> {
+pub(super) struct Score<'a, Q, T> {
     pub query: Query<'a, Q>,
     pub distance_type: DistanceType,
     pub rows: &'a [&'a [T]],
-    /// Called with the number of each row before it is read.
-    pub ahead: F,
     pub out: &'a mut [f32],
 }
 
 /// A query of these elements and rows of those are scored by what makes their sums on each instruction set.
 macro_rules! kernels {
     ($($query:ty, $row:ident;)*) => {$(
-        impl<T: $row, F: Fn(usize)> Kernel for Score<'_, $query, T, F> {
+        impl<T: $row> Kernel for Score<'_, $query, T> {
             type Output = ();
 
             #[inline(always)]
@@ -67,7 +65,7 @@ kernels! {
     i16, Byte;
 }
 
-impl<Q, T: Element, F: Fn(usize)> Score<'_, Q, T, F> {
+impl<Q, T: Element> Score<'_, Q, T> {
     #[inline(always)]
     fn with<S: Sums<Q, T>>(self, sums: S) {
         match self.distance_type {
@@ -81,14 +79,11 @@ impl<Q, T: Element, F: Fn(usize)> Score<'_, Q, T, F> {
 
     #[inline(always)]
     fn each<M: Metric, S: Sums<Q, T>>(self, sums: S) {
-        let Self { query, rows, ahead, out, .. } = self;
+        let Self { query, rows, out, .. } = self;
         let mut at = 0;
         if S::GROUPS {
             let (groups, _) = rows.as_chunks::<ROWS>();
             for (&group, out) in groups.iter().zip(out.as_chunks_mut::<ROWS>().0) {
-                for r in 0..ROWS {
-                    ahead(at + r);
-                }
                 *out = if is_as_long(group, query.vector.len()) {
                     M::rows(sums, query, group)
                 } else {
@@ -100,8 +95,7 @@ impl<Q, T: Element, F: Fn(usize)> Score<'_, Q, T, F> {
             }
         }
         let (rows, out) = (rows.get(at..).unwrap_or(&[]), out.get_mut(at..).unwrap_or(&mut []));
-        for (i, (row, out)) in rows.iter().zip(out).enumerate() {
-            ahead(at + i);
+        for (row, out) in rows.iter().zip(out) {
             *out = M::one(sums, query, row);
         }
     }

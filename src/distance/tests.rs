@@ -157,12 +157,12 @@ fn check<T: Element>(
     for isa in Isa::available() {
         let prepared = prepared::<T>(isa, query, distance_type);
         let mut found = vec![-1.0; rows.len()];
-        T::score(&prepared, rows, |_| (), &mut found);
+        T::score(&prepared, rows, &mut found);
         for (at, row) in rows.iter().enumerate() {
             let case = format!("{isa:?} {distance_type}, {} x {}, row {at}", query.len(), row.len());
             assert!(same(found[at], expected[at]), "{case}: {}, not {}", found[at], expected[at]);
             let mut one = [-1.0];
-            T::score(&prepared, &[*row], |_| (), &mut one);
+            T::score(&prepared, &[*row], &mut one);
             assert!(same(one[0], expected[at]), "{case} alone: {}, not {}", one[0], expected[at]);
         }
     }
@@ -275,20 +275,6 @@ fn the_public_methods_agree_for_any_number_of_rows() {
     }
 }
 
-/// A row is announced before it is read, each once and in order.
-#[test]
-fn rows_are_announced_in_order() {
-    let rows = vec![&[1.0_f32; 40][..]; 11];
-    for isa in Isa::available() {
-        for distance_type in [DistanceType::L2, DistanceType::Cosine, DistanceType::Hamming] {
-            let announced = std::cell::RefCell::new(Vec::new());
-            let query = PreparedQuery::for_isa(isa, rows[0], distance_type);
-            f32::score(&query, &rows, |at| announced.borrow_mut().push(at), &mut [0.0; 11]);
-            assert!(announced.into_inner().into_iter().eq(0..11), "{isa:?} {distance_type}");
-        }
-    }
-}
-
 #[test]
 fn distances_are_lances_but_for_rounding() {
     use lance_linalg::distance::{cosine_distance, dot_distance, l2_f32};
@@ -329,7 +315,7 @@ fn digest_of<T: Made>(isa: Isa, hash: u64, metrics: &[DistanceType]) -> u64 {
         for query in &queries {
             for &distance_type in metrics {
                 let mut distances = [0.0; 11];
-                T::score(&prepared::<T>(isa, query, distance_type), &slices, |_| (), &mut distances);
+                T::score(&prepared::<T>(isa, query, distance_type), &slices, &mut distances);
                 for distance in distances {
                     // NaN, of a row of zeros, has no bits of its own.
                     let bits = if distance.is_nan() { u32::MAX } else { distance.to_bits() };

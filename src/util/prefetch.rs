@@ -3,12 +3,15 @@
 /// Bytes of a cache line.
 const LINE: usize = 64;
 
-/// Starts fetching the first `lines` cache lines of `data`.
+/// Starts fetching the first `lines` cache lines of `data` into the second-level cache.
+///
+/// The first level can wait for about 20 lines at a time, a few rows' worth: a prefetch into it stalls the CPU when
+/// they are taken. The second level waits for more, and is near enough.
 #[inline(always)]
 pub(crate) fn prefetch<T>(data: &[T], lines: usize) {
     #[cfg(target_arch = "x86_64")]
     {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
         let bytes = size_of_val(data).min(lines * LINE);
         let start = data.as_ptr().cast::<i8>();
         // From the start of the first line, so that an unaligned row is covered to its end.
@@ -19,7 +22,7 @@ pub(crate) fn prefetch<T>(data: &[T], lines: usize) {
             // SAFETY: prefetching an address is sound whatever it is.
             #[allow(unsafe_code)]
             unsafe {
-                _mm_prefetch::<_MM_HINT_T0>(line);
+                _mm_prefetch::<_MM_HINT_T1>(line);
             }
             at += LINE as isize;
         }

@@ -67,12 +67,10 @@ impl<S: Deref<Target = ArrowFixedSizeListVectorStore>> VectorStoreSnapshot<S> {
     }
 }
 
-/// Rows whose addresses are looked up before the first of them is scored.
+/// Rows that are fetched together, while those before them are scored.
 const GATHER: usize = 32;
-/// Cache lines that are fetched ahead: whole rows up to 16 lines, and of a longer row so many, which the
-/// hardware's own prefetcher then follows. More of them at a time stand in each other's way.
-const LINES_PER_ROW: usize = 16;
-const LINES_AHEAD: usize = 64;
+/// Cache lines of a row that are fetched; in a longer row the hardware's own prefetcher follows from there.
+const LINES: usize = 32;
 
 impl<S> VectorSource for VectorStoreSnapshot<S>
 where
@@ -157,41 +155,33 @@ where
         let query = self.prepare(query);
         let mut distance = [0.0];
         of_elements!(self.store.directory, directory => {
-            Element::score(&query, &[directory.vector(id)], |_| (), &mut distance);
+            Element::score(&query, &[directory.vector(id)], &mut distance);
         });
         distance[0]
     }
 
     #[inline]
     fn distances_to(&self, query: &PreparedQuery<'_>, ids: &[u32], out: &mut [f32]) {
-        of_elements!(self.store.directory, directory => gather(directory, self.store.dim, query, ids, out));
+        of_elements!(self.store.directory, directory => gather(directory, query, ids, out));
     }
 }
 
-/// Scores rows in the order given, the first of them while the next are fetched.
+/// Scores rows in the order given, each group of them while the next is fetched.
 #[inline(always)]
-fn gather<T: Stored>(
-    directory: &Directory<T>,
-    dim: usize,
-    query: &PreparedQuery<'_>,
-    ids: &[u32],
-    out: &mut [f32],
-) {
-    let lines = (dim * size_of::<T>()).div_ceil(64).min(LINES_PER_ROW);
-    let window = (LINES_AHEAD / lines).min(GATHER);
+fn gather<T: Stored>(directory: &Directory<T>, query: &PreparedQuery<'_>, ids: &[u32], out: &mut [f32]) {
+    let fetch = |ids: &[u32]| ids.iter().for_each(|&id| prefetch(directory.vector(id), LINES));
+    let mut ahead = ids.chunks(GATHER);
+    if let Some(ids) = ahead.next() {
+        fetch(ids);
+    }
     for (ids, out) in ids.chunks(GATHER).zip(out.chunks_mut(GATHER)) {
         let mut rows: [&[T]; GATHER] = [&[]; GATHER];
-        for (at, (row, &id)) in rows.iter_mut().zip(ids).enumerate() {
+        for (row, &id) in rows.iter_mut().zip(ids) {
             *row = directory.vector(id);
-            if at < window {
-                prefetch(row, lines);
-            }
         }
-        let ahead = |at: usize| {
-            if let Some(row) = rows.get(at + window) {
-                prefetch(row, lines);
-            }
-        };
-        T::score(query, &rows[..ids.len()], ahead, out);
+        if let Some(ids) = ahead.next() {
+            fetch(ids);
+        }
+        T::score(query, &rows[..ids.len()], out);
     }
 }
