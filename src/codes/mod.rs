@@ -114,7 +114,8 @@ impl Codes {
     /// A row of another length, or with an element that is not finite, has no codes: its bounds are the smallest, its
     /// slack is infinite, and its estimate means nothing.
     pub fn extend<'a>(&self, end: u32, row: impl Fn(u32) -> Cow<'a, [f32]> + Sync) {
-        self.records.extend(end, |id, record| record::encode(self.shape, &row(id), record));
+        let isa = Isa::detect();
+        self.records.extend(end, |id, record| record::encode(isa, self.shape, &row(id), record));
     }
 
     /// Prepares a query for estimates and bounds of these codes, or of others for the same dimension and metric.

@@ -4,9 +4,9 @@
 //! query of whole numbers within 2^14 of each other is coded as it is.
 
 use super::estimate::{Row, variance};
-use super::record::{Extent, HEADER, Header, SHIFT, squared_length};
+use super::record::{Extent, Grid, HEADER, Header, LANES, squared_length};
 use super::{Metric, Shape};
-use crate::distance::isa::Isa;
+use crate::distance::isa::{Isa, Kernel};
 
 /// The largest integer.
 const INTEGERS: f64 = ((1 << 14) - 1) as f64;
@@ -58,21 +58,26 @@ pub(super) struct Planes {
 pub(super) struct Words(pub [i16; 32]);
 
 impl Integers {
-    /// `integers` begin at the place of the codes.
-    pub fn new(record_len: usize, integers: impl Iterator<Item = u16>) -> Self {
-        let mut planes = vec![Planes { high: [0; 64], low: [0; 64] }; record_len.div_ceil(64)];
-        let mut words = vec![Words([0; 32]); record_len.div_ceil(32)];
-        for (at, integer) in (HEADER..record_len).zip(integers) {
-            planes[at / 64].high[at % 64] = (integer >> 7) as u8;
-            planes[at / 64].low[at % 64] = (integer & 127) as u8;
-            words[at / 32].0[at % 32] = integer as i16;
-        }
-        Self { planes: planes.into(), words: words.into() }
+    /// `integers` stand where a record has its bytes: they begin with zeros, where it has its header.
+    #[inline(always)]
+    pub fn new(integers: &[i16]) -> Self {
+        let planes = integers.chunks(64).map(|integers| {
+            let mut planes = Planes { high: [0; 64], low: [0; 64] };
+            for ((high, low), &integer) in planes.high.iter_mut().zip(&mut planes.low).zip(integers) {
+                (*high, *low) = ((integer >> 7) as u8, (integer & 127) as u8);
+            }
+            planes
+        });
+        let words = integers.chunks(32).map(|integers| {
+            let mut words = [0; 32];
+            words[..integers.len()].copy_from_slice(integers);
+            Words(words)
+        });
+        Self { planes: planes.collect(), words: words.collect() }
     }
-}
 
-impl Integers {
     /// The codes of a record, in the place of the integers.
+    #[inline(always)]
     fn set_codes(&mut self, record: &[u8]) {
         for (planes, line) in self.planes.iter_mut().zip(record.chunks(64)) {
             for ((high, low), &code) in planes.high.iter_mut().zip(&mut planes.low).zip(line) {
@@ -95,6 +100,11 @@ impl Integers {
 
 impl CodeQuery {
     pub(super) fn new(shape: Shape, query: &[f32], isa: Isa) -> Self {
+        isa.run(Prepare { shape, query, isa })
+    }
+
+    #[inline(always)]
+    fn prepared(shape: Shape, query: &[f32], isa: Isa) -> Self {
         let extent = if query.len() == shape.dim { Extent::of(query, shape.metric) } else { None };
         let Some(extent) = extent else { return Self::unknown(shape, isa) };
         let Extent { min, max, whole, scale } = extent;
@@ -102,19 +112,19 @@ impl CodeQuery {
         let lo = min * scale;
         let step = if whole { scale } else { (max * scale - lo) / INTEGERS };
         let per_step = if step > 0.0 { 1.0 / step } else { 0.0 };
-        let (mut sum, mut square, mut noise) = (0_u64, 0_u64, 0.0);
-        let integers = query.iter().map(|&x| {
-            let x = f64::from(x) * scale;
-            let shifted = ((x - lo) * per_step).clamp(0.0, INTEGERS) + SHIFT;
-            let error = x - (lo + step * (shifted - SHIFT));
-            let integer = shifted.to_bits() as u16;
-            sum += u64::from(integer);
-            square += u64::from(integer) * u64::from(integer);
-            noise += error * error;
-            integer
-        });
-        let integers = Integers::new(shape.record_len(), integers);
-        let (sum, square) = (sum as f64, square as f64);
+        let mut integers = vec![0; shape.record_len()];
+        let grid = Grid { scale, lo, step, per_step, most: INTEGERS };
+        let mut sums = Sums::default();
+        let (blocks, rest) = query.as_chunks::<LANES>();
+        let (block_integers, rest_integers) = integers[HEADER..HEADER + shape.dim].as_chunks_mut::<LANES>();
+        for (xs, integers) in blocks.iter().zip(block_integers) {
+            sums.add(&grid, xs, integers);
+        }
+        sums.add(&grid, rest, rest_integers);
+        let integers = Integers::new(&integers);
+        let (sum, square) =
+            (sums.integers.iter().sum::<u64>() as f64, sums.squares.iter().sum::<u64>() as f64);
+        let noise = sums.errors.iter().sum::<f64>();
         let dim = shape.dim as f64;
         let grow = 1.0 + 2.0 * (dim + 16.0) * f64::EPSILON;
         let error = if whole && shape.metric != Metric::Cosine {
@@ -144,7 +154,7 @@ impl CodeQuery {
         let header = Header::read(record);
         let row = Row::new(header);
         let dim = shape.dim as f64;
-        self.integers.set_codes(record);
+        self.isa.run(SetCodes { integers: &mut self.integers, record });
         self.lo = row.lo;
         self.step = row.step;
         self.twice_step = 2.0 * row.step;
@@ -163,7 +173,7 @@ impl CodeQuery {
     pub(super) fn unknown(shape: Shape, isa: Isa) -> Self {
         Self {
             isa,
-            integers: Integers::new(shape.record_len(), std::iter::empty()),
+            integers: Integers::new(&vec![0; shape.record_len()]),
             lo: 0.0,
             twice_sum: 0.0,
             twice_step: 0.0,
@@ -175,5 +185,55 @@ impl CodeQuery {
             sum: 0.0,
             length: f64::INFINITY,
         }
+    }
+}
+
+/// What is added up while a query is coded.
+#[derive(Default)]
+struct Sums {
+    integers: [u64; LANES],
+    squares: [u64; LANES],
+    errors: [f64; LANES],
+}
+
+impl Sums {
+    #[inline(always)]
+    fn add(&mut self, grid: &Grid, xs: &[f32], integers: &mut [i16]) {
+        for (i, (&x, integer)) in xs.iter().zip(integers).enumerate().take(LANES) {
+            let (nearest, error) = grid.place(x);
+            *integer = nearest as i16;
+            self.integers[i] += nearest;
+            self.squares[i] += nearest * nearest;
+            self.errors[i] += error * error;
+        }
+    }
+}
+
+struct Prepare<'a> {
+    shape: Shape,
+    query: &'a [f32],
+    isa: Isa,
+}
+
+impl Kernel for Prepare<'_> {
+    type Output = CodeQuery;
+
+    #[inline(always)]
+    fn portable(self) -> CodeQuery {
+        CodeQuery::prepared(self.shape, self.query, self.isa)
+    }
+}
+
+struct SetCodes<'a> {
+    integers: &'a mut Integers,
+    record: &'a [u8],
+}
+
+impl Kernel for SetCodes<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn portable(self) {
+        self.integers.set_codes(self.record);
     }
 }

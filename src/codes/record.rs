@@ -16,6 +16,7 @@
 use std::array;
 
 use super::{Metric, Shape};
+use crate::distance::isa::{Isa, Kernel};
 
 /// Bytes before the codes.
 pub(super) const HEADER: usize = 20;
@@ -28,7 +29,7 @@ pub(super) const WHOLE: f64 = (1 << 22) as f64;
 /// time can do that on every CPU.
 pub(super) const SHIFT: f64 = (3_u64 << 51) as f64;
 /// Independent sums of the loops over rows.
-const LANES: usize = 8;
+pub(super) const LANES: usize = 8;
 
 /// The numbers in front of the codes.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -101,15 +102,17 @@ pub(super) struct Extent {
 
 impl Extent {
     /// None if an element is not finite.
+    #[inline(always)]
     pub fn of(vector: &[f32], metric: Metric) -> Option<Self> {
-        let (mut min, mut max, mut whole, mut finite) = (f32::INFINITY, f32::NEG_INFINITY, true, true);
-        for &x in vector {
-            min = min.min(x);
-            max = max.max(x);
-            finite &= x.is_finite();
-            let wide = f64::from(x);
-            whole &= (wide + SHIFT - SHIFT == wide) & (wide.abs() <= WHOLE);
-        }
+        let mut ranges = Ranges::default();
+        let (blocks, rest) = vector.as_chunks::<LANES>();
+        blocks.iter().for_each(|block| ranges.add(block));
+        ranges.add(rest);
+        let Ranges { min, max, whole, finite } = ranges;
+        let (whole, finite) = (whole == [true; LANES], finite == [true; LANES]);
+        // Which zero is the smaller is left to the CPU; with zero added, there is one.
+        let min = min.into_iter().fold(f32::INFINITY, f32::min) + 0.0;
+        let max = max.into_iter().fold(f32::NEG_INFINITY, f32::max) + 0.0;
         let length = if metric == Metric::Cosine { squared_length(vector).sqrt() } else { 1.0 };
         // A vector without a direction stays what it is.
         let scale = if length > 0.0 { 1.0 / length } else { 1.0 };
@@ -129,7 +132,40 @@ impl Extent {
     }
 }
 
+/// What [`Extent::of`] finds out about elements, in independent lanes.
+struct Ranges {
+    min: [f32; LANES],
+    max: [f32; LANES],
+    whole: [bool; LANES],
+    finite: [bool; LANES],
+}
+
+impl Default for Ranges {
+    fn default() -> Self {
+        Self {
+            min: [f32::INFINITY; LANES],
+            max: [f32::NEG_INFINITY; LANES],
+            whole: [true; LANES],
+            finite: [true; LANES],
+        }
+    }
+}
+
+impl Ranges {
+    #[inline(always)]
+    fn add(&mut self, xs: &[f32]) {
+        for (i, &x) in xs.iter().enumerate().take(LANES) {
+            self.min[i] = if x < self.min[i] { x } else { self.min[i] };
+            self.max[i] = if x > self.max[i] { x } else { self.max[i] };
+            self.finite[i] &= x.is_finite();
+            let wide = f64::from(x);
+            self.whole[i] &= (wide + SHIFT - SHIFT == wide) & (wide.abs() <= WHOLE);
+        }
+    }
+}
+
 /// Sum of the squares of the elements, in independent sums.
+#[inline(always)]
 pub(super) fn squared_length(vector: &[f32]) -> f64 {
     let mut sums = [0.0_f64; LANES];
     let (blocks, rest) = vector.as_chunks::<LANES>();
@@ -145,7 +181,27 @@ pub(super) fn squared_length(vector: &[f32]) -> f64 {
 }
 
 /// Writes the record of a row over zeros.
-pub(super) fn encode(shape: Shape, row: &[f32], record: &mut [u8]) {
+pub(super) fn encode(isa: Isa, shape: Shape, row: &[f32], record: &mut [u8]) {
+    isa.run(Encode { shape, row, record });
+}
+
+struct Encode<'a> {
+    shape: Shape,
+    row: &'a [f32],
+    record: &'a mut [u8],
+}
+
+impl Kernel for Encode<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn portable(self) {
+        write_record(self.shape, self.row, self.record);
+    }
+}
+
+#[inline(always)]
+fn write_record(shape: Shape, row: &[f32], record: &mut [u8]) {
     let header = match record.get_mut(HEADER..HEADER + shape.dim) {
         Some(codes) if row.len() == shape.dim => quantize(shape.metric, row, codes).unwrap_or_else(|| {
             codes.fill(0);
@@ -157,6 +213,7 @@ pub(super) fn encode(shape: Shape, row: &[f32], record: &mut [u8]) {
 }
 
 /// None if the row cannot be coded.
+#[inline(always)]
 fn quantize(metric: Metric, row: &[f32], codes: &mut [u8]) -> Option<Header> {
     let extent = Extent::of(row, metric)?;
     let Extent { min, max, whole, scale } = extent;
@@ -168,7 +225,7 @@ fn quantize(metric: Metric, row: &[f32], codes: &mut [u8]) -> Option<Header> {
         let lo = round_down(min * scale);
         (lo, round_up(((max * scale - f64::from(lo)) / CODES).max(0.0)))
     };
-    let mut grid = Grid { scale, lo: f64::from(lo), step: f64::from(step), per_step: 0.0 };
+    let mut grid = Grid { scale, lo: f64::from(lo), step: f64::from(step), per_step: 0.0, most: CODES };
     if step > 0.0 {
         grid.per_step = 1.0 / grid.step;
     }
@@ -176,9 +233,9 @@ fn quantize(metric: Metric, row: &[f32], codes: &mut [u8]) -> Option<Header> {
     let (blocks, rest) = row.as_chunks::<LANES>();
     let (block_codes, rest_codes) = codes.as_chunks_mut::<LANES>();
     for (xs, codes) in blocks.iter().zip(block_codes) {
-        grid.add(&mut sums, xs, codes);
+        sums.add(&grid, xs, codes);
     }
-    grid.add(&mut sums, rest, rest_codes);
+    sums.add(&grid, rest, rest_codes);
 
     // Nothing is lost by whole numbers, nor by elements that are all the same; at length 1, `f32` rounds them.
     let exact = metric != Metric::Cosine && (whole || max == min);
@@ -196,15 +253,29 @@ fn quantize(metric: Metric, row: &[f32], codes: &mut [u8]) -> Option<Header> {
     Some(header)
 }
 
-/// Where codes stand for values.
-struct Grid {
-    scale: f64,
-    lo: f64,
-    step: f64,
-    per_step: f64,
+/// Which values integers stand for.
+pub(super) struct Grid {
+    /// What elements are multiplied with first.
+    pub scale: f64,
+    pub lo: f64,
+    pub step: f64,
+    /// One by the step; 0 if that is.
+    pub per_step: f64,
+    /// The largest integer.
+    pub most: f64,
 }
 
-/// What encoding adds up.
+impl Grid {
+    /// The integer nearest to an element, and how far off the value is that it stands for.
+    #[inline(always)]
+    pub fn place(&self, x: f32) -> (u64, f64) {
+        let x = f64::from(x) * self.scale;
+        let shifted = ((x - self.lo) * self.per_step).clamp(0.0, self.most) + SHIFT;
+        (shifted.to_bits() & 0xffff, x - (self.lo + self.step * (shifted - SHIFT)))
+    }
+}
+
+/// What is added up while a row is coded.
 #[derive(Default)]
 struct Sums {
     errors: [f64; LANES],
@@ -212,17 +283,15 @@ struct Sums {
     squares: u32,
 }
 
-impl Grid {
+impl Sums {
     #[inline(always)]
-    fn add(&self, sums: &mut Sums, xs: &[f32], codes: &mut [u8]) {
-        for ((&x, code), errors) in xs.iter().zip(codes).zip(&mut sums.errors) {
-            let x = f64::from(x) * self.scale;
-            let shifted = ((x - self.lo) * self.per_step).clamp(0.0, CODES) + SHIFT;
-            *code = shifted.to_bits() as u8;
-            let error = x - (self.lo + self.step * (shifted - SHIFT));
+    fn add(&mut self, grid: &Grid, xs: &[f32], codes: &mut [u8]) {
+        for ((&x, code), errors) in xs.iter().zip(codes).zip(&mut self.errors) {
+            let (nearest, error) = grid.place(x);
+            *code = nearest as u8;
             *errors += error * error;
-            sums.codes += u32::from(*code);
-            sums.squares += u32::from(*code) * u32::from(*code);
+            self.codes += u32::from(*code);
+            self.squares += u32::from(*code) * u32::from(*code);
         }
     }
 }

@@ -262,6 +262,31 @@ fn estimates_and_bounds_have_the_same_bits_on_every_instruction_set_and_in_any_g
 }
 
 #[test]
+fn records_have_the_same_bytes_on_every_instruction_set() {
+    let mut rng = Rng(13);
+    for dim in dims() {
+        for kind in KINDS {
+            let mut row = vector(kind, dim, &mut rng);
+            // Either zero may be the smallest element.
+            row.iter_mut().filter(|x| **x < 0.0 && dim % 2 == 0).for_each(|x| *x = -0.0);
+            for distance_type in METRICS {
+                let Some(shape) = Shape::new(dim, distance_type) else { continue };
+                let encoded = |isa: Isa| {
+                    let mut record = vec![0; shape.record_len()];
+                    record::encode(isa, shape, &row, &mut record);
+                    record
+                };
+                let expected = encoded(Isa::PORTABLE);
+                assert!(record::is_record(shape, &expected), "{distance_type} {kind:?} {dim}");
+                for isa in Isa::available() {
+                    assert_eq!(encoded(isa), expected, "{isa:?} {distance_type} {kind:?} {dim}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn whole_numbers_are_lossless() {
     let mut rng = Rng(4);
     for dim in dims() {

@@ -15,6 +15,8 @@ pub(crate) struct Scratch {
     pub beam: Beam,
     /// Unvisited neighbors of the node being expanded, and their distances; as long as the longest list.
     pub ids: Vec<u32>,
+    /// Those of the hop before it, in a beam search.
+    pub under_way: Vec<u32>,
     pub distances: Vec<f32>,
     /// Of walks through nodes that may not be returned: nodes to expand.
     pub candidates: BinaryHeap<Reverse<u64>>,
@@ -32,8 +34,15 @@ impl Scratch {
     pub fn make_room(&mut self, longest: usize) {
         if self.ids.len() < longest {
             self.ids.resize(longest, 0);
+            self.under_way.resize(longest, 0);
             self.distances.resize(longest, 0.0);
         }
+    }
+
+    /// Makes what was collected the hop under way.
+    #[inline(always)]
+    pub fn swap_ids(&mut self) {
+        std::mem::swap(&mut self.ids, &mut self.under_way);
     }
 
     /// The first ids that were collected, with their distances.
@@ -54,7 +63,7 @@ impl Scratch {
         let reversed = [self.candidates.capacity(), self.rest.capacity()];
         self.visited.resident_bytes()
             + self.beam.resident_bytes()
-            + self.ids.capacity() * size_of::<u32>()
+            + (self.ids.capacity() + self.under_way.capacity()) * size_of::<u32>()
             + self.distances.capacity() * size_of::<f32>()
             + heaps.iter().chain(&reversed).sum::<usize>() * size_of::<u64>()
     }
