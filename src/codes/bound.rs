@@ -5,7 +5,7 @@
 
 use super::estimate::{Row, product, squared_distance};
 use super::query::CodeQuery;
-use super::record::{Header, round_down};
+use super::record::Header;
 
 /// More than what some 20 operations in `f64` are off by, relative to the magnitudes that go into them.
 const ROUNDING: f64 = 64.0 * f64::EPSILON;
@@ -37,32 +37,41 @@ impl Limits {
         }
     }
 
-    /// A lower bound of the distance from the query to a row, both as the kernels of rows have them, in real numbers.
-    #[inline(always)]
-    fn distance(self, query: &CodeQuery, header: Header, dot: i64) -> f64 {
-        let (row, squares) = (Row::new(header), header.squares());
-        let squared = squared_distance(self.dim, query, row, squares, dot);
-        let reach = self.root * (query.lo - row.lo).abs() + query.square.sqrt() + row.step * squares.sqrt();
-        let coded = (squared - ROUNDING * reach * reach).max(0.0).sqrt();
-        (coded - f64::from(header.error) - query.error).max(0.0)
+    /// How far the vectors of query and row may be apart, in real numbers, where a kernel computes a distance of at most
+    /// `bound`; under cosine these are the vectors at length 1. With it comes what the coding of the query lost.
+    pub fn reach(self, query: &CodeQuery, bound: f32, is_cosine: bool) -> f64 {
+        let bound = f64::from(bound);
+        let squared = if is_cosine {
+            // A kernel divides a product by two roots of sums: what these are off by, the operations themselves, and a
+            // subtraction from 1 of up to 2.
+            2.0 * (bound + 2.0 * self.sum + 16.0 * UNIT)
+        } else {
+            (bound + self.underflow) / (1.0 - self.sum)
+        };
+        // Not a number is no bound.
+        let squared = if squared.is_nan() { f64::INFINITY } else { squared.max(0.0) };
+        squared.sqrt() * (1.0 + ROUNDING) + query.error
     }
 
+    /// Whether a row may be within a [`reach`](Self::reach) of the query.
     #[inline(always)]
-    pub fn l2(self, query: &CodeQuery, header: Header, dot: i64) -> f32 {
-        let distance = self.distance(query, header, dot);
-        round_down((distance * distance * (1.0 - self.sum) - self.underflow).max(0.0))
+    pub fn is_within(self, reach: f64, query: &CodeQuery, header: Header, dot: i64) -> bool {
+        let (row, error) = (Row::new(header), f64::from(header.error));
+        let (apart, square, step) = (query.lo - row.lo, f64::from(header.square), row.step * row.step);
+        // The share in squared steps is the squared error, up to half of one: without the division that tells which.
+        let share = (error * error - 0.5 * step).max(0.0);
+        let squared = squared_distance(self.dim, query, row, square, dot) + share;
+        // The square of a sum of three magnitudes is at most three times the sum of their squares.
+        let magnitude =
+            3.0 * (self.dim * apart * apart + query.square + step * (square + 1.0) + error * error);
+        let limit = (reach + error) * (1.0 + ROUNDING);
+        let is_beyond = squared - ROUNDING * magnitude > limit * limit;
+        !is_beyond
     }
 
-    /// A kernel divides a product by two roots of sums: what these are off by, the operations themselves, and a
-    /// subtraction from 1 of up to 2.
+    /// A lower bound of what the kernel computes.
     #[inline(always)]
-    pub fn cosine(self, query: &CodeQuery, header: Header, dot: i64) -> f32 {
-        let distance = self.distance(query, header, dot);
-        round_down(0.5 * distance * distance * (1.0 - ROUNDING) - 2.0 * self.sum - 16.0 * UNIT)
-    }
-
-    #[inline(always)]
-    pub fn dot(self, query: &CodeQuery, header: Header, dot: i64) -> f32 {
+    pub fn dot(self, query: &CodeQuery, header: Header, dot: i64) -> f64 {
         let (row, squares) = (Row::new(header), header.squares());
         // Sums of magnitudes: what the rounding of `f64` is relative to.
         let row_reach = self.root * row.lo.abs() + row.step * squares.sqrt();
@@ -80,6 +89,6 @@ impl Limits {
             - rounded
             - ROUNDING * row_reach * query_reach;
         // Beyond, sums may leave the range of `f32`, to either side. Not a number is not below either.
-        if lengths < 0.99 * f64::from(f32::MAX) { round_down(bound) } else { f32::NEG_INFINITY }
+        if lengths < 0.99 * f64::from(f32::MAX) { bound } else { f64::NEG_INFINITY }
     }
 }

@@ -74,16 +74,16 @@ impl Dots for Avx512 {
 }
 
 /// Scores ids: `finish` makes a score of a record's header and dot product, ids without a record get `absent`.
-pub(super) struct Score<'a, F> {
+pub(super) struct Score<'a, T, F> {
     pub records: View<'a>,
     pub query: &'a CodeQuery,
     pub ids: &'a [u32],
-    pub out: &'a mut [f32],
-    pub absent: f32,
+    pub out: &'a mut [T],
+    pub absent: T,
     pub finish: F,
 }
 
-impl<F: Fn(Header, i64) -> f32> Score<'_, F> {
+impl<T: Copy, F: Fn(Header, i64) -> T> Score<'_, T, F> {
     #[inline(always)]
     fn with(self, dots: impl Dots) {
         let Self { records, query, ids, out, absent, finish } = self;
@@ -111,7 +111,7 @@ impl<F: Fn(Header, i64) -> f32> Score<'_, F> {
     }
 }
 
-impl<F: Fn(Header, i64) -> f32> Kernel for Score<'_, F> {
+impl<T: Copy, F: Fn(Header, i64) -> T> Kernel for Score<'_, T, F> {
     type Output = ();
 
     #[inline(always)]

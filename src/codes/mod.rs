@@ -8,8 +8,8 @@
 //!   each other are *lossless*: their estimates to queries of whole numbers are the distances.
 //! - The *slack* of an estimate is about three standard deviations of its noise: searches compute again, on rows, what
 //!   it cannot exclude.
-//! - A *lower bound* is strict: never above what the exact kernels compute in `f32`. Scans and ranges that skip rows by
-//!   it are exact.
+//! - A row is told to be *near* by a strict bound: it is not only if the exact kernels compute a larger distance in
+//!   `f32`. Scans that skip rows by it are exact.
 //!
 //! Codes are written once, in order of id, and then read without waiting: [`arena`] has the protocol.
 
@@ -169,28 +169,30 @@ impl Codes {
         }
     }
 
-    /// For the first ids that `out` has place for, a number that is never above the distance that the exact kernels
-    /// compute for the row in `f32`. It is minus infinity for ids that are not coded.
-    pub fn lower_bounds(&self, query: &CodeQuery, ids: &[u32], out: &mut [f32]) {
+    /// Whether the distance that the exact kernels compute in `f32` may be `bound` or less, for the first ids that `out`
+    /// has place for: false only where it is certainly above. True for ids that are not coded.
+    pub fn near(&self, query: &CodeQuery, ids: &[u32], bound: f32, out: &mut [bool]) {
         let limits = self.limits;
-        let absent = f32::NEG_INFINITY;
         match self.shape.metric {
-            Metric::L2 => self.score(query, ids, out, absent, |header, dot| limits.l2(query, header, dot)),
-            Metric::Cosine => {
-                self.score(query, ids, out, absent, |header, dot| limits.cosine(query, header, dot));
+            Metric::L2 | Metric::Cosine => {
+                let reach = limits.reach(query, bound, self.shape.metric == Metric::Cosine);
+                self.score(query, ids, out, true, |header, dot| limits.is_within(reach, query, header, dot));
             }
-            Metric::Dot => self.score(query, ids, out, absent, |header, dot| limits.dot(query, header, dot)),
+            Metric::Dot => {
+                let is_beyond = |header, dot| limits.dot(query, header, dot) > f64::from(bound);
+                self.score(query, ids, out, true, |header, dot| !is_beyond(header, dot));
+            }
         }
     }
 
     #[inline(always)]
-    fn score(
+    fn score<T: Copy>(
         &self,
         query: &CodeQuery,
         ids: &[u32],
-        out: &mut [f32],
-        absent: f32,
-        finish: impl Fn(Header, i64) -> f32,
+        out: &mut [T],
+        absent: T,
+        finish: impl Fn(Header, i64) -> T,
     ) {
         query.isa.run(Score { records: self.records.view(), query, ids, out, absent, finish });
     }

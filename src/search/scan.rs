@@ -19,6 +19,8 @@ use crate::vectors::VectorSource;
 
 /// Rows compared at a time.
 const BLOCK: usize = 256;
+/// Records that are fetched together, while those before them are scored.
+const FETCHED: usize = 32;
 /// Rows tested between two looks at the limits.
 const TESTS: u32 = 1024;
 /// Rows of one job: enough that handing it out does not show.
@@ -94,50 +96,31 @@ impl<'a, S: VectorSource + ?Sized> Nearest<'a, S> {
     /// Compares at most [`BLOCK`] rows, and keeps those that are among the nearest.
     pub fn compare(&self, nearest: &mut BinaryHeap<u64>, ids: &[u32], effort: &mut Effort) {
         let Some((codes, query)) = &self.codes else { return self.measure(nearest, ids, effort) };
-        let mut lowest = [0.0; BLOCK];
-        let lowest = &mut lowest[..ids.len()];
-        codes.lower_bounds(query, ids, lowest);
         effort.estimates += ids.len() as u64;
-        // Those that are nearest by their bounds give a bound for the others.
-        let mut order: [(f32, u32); BLOCK] = [(0.0, 0); BLOCK];
-        let mut len = 0;
-        let bound = distance(self.bound(nearest));
-        for (&low, &id) in lowest.iter().zip(ids) {
-            order[len] = (low, id);
-            len += usize::from(low <= bound);
+        let fetch = |ids: &[u32]| ids.iter().for_each(|&id| codes.prefetch(id));
+        let mut ahead = ids.chunks(FETCHED);
+        if let Some(ids) = ahead.next() {
+            fetch(ids);
         }
-        let mut rest = &mut order[..len];
-        let missing = self.k.saturating_sub(nearest.len());
-        if missing > 0 && missing < rest.len() {
-            rest.select_nth_unstable_by(missing, |a, b| a.0.total_cmp(&b.0));
-            let (first, others) = rest.split_at_mut(missing);
-            self.measure_all(nearest, first, effort);
-            rest = others;
-        }
-        self.measure_all(nearest, rest, effort);
-    }
-
-    /// Measures the rows whose bounds are not too far.
-    fn measure_all(&self, nearest: &mut BinaryHeap<u64>, rows: &[(f32, u32)], effort: &mut Effort) {
-        /// Rows between two looks at the bound.
-        const GROUP: usize = 16;
-        let mut ids = [0; GROUP];
-        let mut rows = rows.iter();
-        loop {
-            let bound = distance(self.bound(nearest));
-            let mut len = 0;
-            for &(_, id) in rows.by_ref().filter(|row| row.0 <= bound).take(GROUP) {
-                ids[len] = id;
-                len += 1;
+        for ids in ids.chunks(FETCHED) {
+            if let Some(ids) = ahead.next() {
+                fetch(ids);
             }
-            if len == 0 {
-                return;
+            let mut is_near = [true; FETCHED];
+            codes.near(query, ids, distance(self.bound(nearest)), &mut is_near);
+            let (mut near, mut len) = ([0; FETCHED], 0);
+            for (&id, is_near) in ids.iter().zip(is_near) {
+                near[len] = id;
+                len += usize::from(is_near);
             }
-            self.measure(nearest, &ids[..len], effort);
+            self.measure(nearest, &near[..len], effort);
         }
     }
 
     fn measure(&self, nearest: &mut BinaryHeap<u64>, ids: &[u32], effort: &mut Effort) {
+        if ids.is_empty() {
+            return;
+        }
         let mut distances = [0.0; BLOCK];
         let distances = &mut distances[..ids.len()];
         self.source.distances_to(self.query, ids, distances);

@@ -189,8 +189,14 @@ impl<'a, S: VectorSource + ?Sized> Scope<'a, S> {
         if ids.is_empty() {
             return;
         }
-        let mut offer = |id| !self.admits(id) || visit(id);
-        match self.mask.and_then(RowSet::enumerable) {
+        let members = self.mask.and_then(RowSet::enumerable);
+        // Members of the mask itself, and not of a part of it, need not be looked up in it.
+        let is_member = members.is_some() && !matches!(self.mask, Some(RowSet::And(_)));
+        let mut offer = |id| {
+            let admitted = if is_member { self.is_alive(id) && self.is_below(id) } else { self.admits(id) };
+            !admitted || visit(id)
+        };
+        match members {
             Some(RowSet::Ids { bits, .. }) => {
                 let (start, end) = (ids.start as usize, (ids.end as usize).min(bits.len()));
                 let bits = bits.slice(start.min(end), end.saturating_sub(start));

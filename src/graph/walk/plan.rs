@@ -14,7 +14,7 @@ use crate::search::scope::Scope;
 use crate::vectors::VectorSource;
 
 /// Rows of a scan that cost as much as one that a walk scores: from rows, and by codes.
-const SCAN_SPEED: [f64; 2] = [2.0, 2.5];
+const SCAN_SPEED: [f64; 2] = [2.5, 1.5];
 /// Tests of a row that cost as much as one row that a walk scores.
 const TEST_SPEED: f64 = 8.0;
 /// Rows that a beam scores, for each of its width and each neighbor that a node selects.

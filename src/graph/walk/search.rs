@@ -217,6 +217,7 @@ impl<S: VectorSource + ?Sized> Search<'_, S> {
         loop {
             let mut hopeless = false;
             let judge = costs.filter(|_| !corrected);
+            let mut next_look = judge.map_or(u64::MAX, Costs::trial);
             walk.beam_search_while(&[start], 0, width, |beam, effort| {
                 if effort.is_spent() {
                     return false;
@@ -224,9 +225,10 @@ impl<S: VectorSource + ?Sized> Search<'_, S> {
                 if let Some(costs) = judge
                     && !hopeless
                     && beam.len() == width
-                    && effort.scored() >= costs.trial()
+                    && effort.scored() >= next_look
                 {
                     // A look at the rows near the query, long before the end, where nearly none may be returned.
+                    next_look = 2 * effort.scored();
                     let passed = beam.keys().filter(|&key| self.scope.admits(id(key))).count();
                     hopeless = costs.is_hopeless_share(passed, width);
                 }
