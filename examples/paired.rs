@@ -17,7 +17,9 @@ use arrow_array::cast::AsArray;
 use arrow_array::{ArrayRef, FixedSizeListArray, RecordBatch, StringArray, UInt8Array};
 use arrow_schema::{DataType, Field};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-use pennon::{BuildParams, DistanceType, ElementType, Index, SaveOptions, SearchParams, VectorSource};
+use pennon::{
+    BuildParams, DistanceType, ElementType, Index, Loaded, SaveOptions, SearchParams, VectorSource,
+};
 
 const WORDS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/glove-words.parquet");
 const OUTPUT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/paired");
@@ -118,15 +120,22 @@ fn build_and_save(texts: &Path, pictures: &Path) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
+/// An index that was saved, mapped from its files.
+fn open_mapped(dir: &Path) -> pennon::Result<Loaded> {
+    // SAFETY: nobody writes to files that were saved, least of all this program.
+    #[allow(unsafe_code, reason = "only who knows the directory can promise that its files stay")]
+    unsafe {
+        Index::load_mmap(dir)
+    }
+}
+
 /// Builds, saves, maps and searches.
 pub fn main() -> Result<(), Box<dyn Error>> {
     let (texts, pictures) = (Path::new(OUTPUT).join("texts"), Path::new(OUTPUT).join("pictures"));
     build_and_save(&texts, &pictures)?;
 
     // What another process would do: nothing but the words themselves is read into memory.
-    // SAFETY: nobody writes to files that were saved, least of all this program.
-    #[allow(unsafe_code, reason = "only who knows the directory can promise that its files stay")]
-    let (texts, pictures) = unsafe { (Index::load_mmap(&texts)?, Index::load_mmap(&pictures)?) };
+    let (texts, pictures) = (open_mapped(&texts)?, open_mapped(&pictures)?);
     let (text, image) = (texts.index.reader(), pictures.index.reader());
     let labels = texts.labels.ok_or("the words were saved with the texts")?;
     let words = labels["word"].as_string::<i32>();

@@ -4,11 +4,14 @@ use std::sync::{Arc, PoisonError};
 
 use arc_swap::ArcSwap;
 
-pub(crate) use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-pub(crate) use std::sync::{Mutex, MutexGuard};
+pub(crate) use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+pub(crate) use std::sync::{Mutex, MutexGuard, OnceLock};
 
 /// Slots of one line of a neighbor list: 64 bytes.
 pub(crate) const LANES: usize = 16;
+
+/// Ids of a block of addresses.
+pub(crate) const BLOCK: u32 = 256;
 
 /// The lock, also after a panic: for what no panic leaves half done.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -9,8 +9,21 @@
 //! A block of whole batches costs about a hundred bytes for its 256 ids; only a block of many short
 //! runs (single-row batches, many null rows) pays 16 bytes a row for a table.
 //!
-//! One writer appends; readers look up ids that are committed. What such an id resolves to never
-//! changes: `split` moves only past the ids that were committed before.
+//! # Protocol
+//! One writer appends; readers look up ids that are committed, which each look-up checks. The writer stores what an id
+//! resolves to, and then `committed` with Release; a reader who loads that with Acquire sees all of it. Meanwhile the
+//! writer goes on in the same block, so what follows must hold whenever a reader looks:
+//! - A batch is in `batches`, from which nothing is removed, before an address in it is stored.
+//! - `split` is [`BLOCK`], then the end of the block's first run, then [`TABLE`]. Each is stored before any id past the
+//!   runs of before is committed. So a committed id of the first run is below `split` or in the table, one of the
+//!   second run is at or past `split` or in the table, and one of a later run is in the table.
+//! - `first` is stored before an id of the block is committed, `second` before one past the first run is; neither is
+//!   stored again after that.
+//! - A table is complete up to the last committed id before `split` is [`TABLE`]. That store is a Release and each load
+//!   of `split` an Acquire, as ids move that a reader knew to be committed before.
+//!
+//! Nothing of this depends on how an append ends: what it stored and did not commit, the next one stores again.
+//! `tests/loom/blocks.rs` runs this file on loom's atomics, as it is and with each ordering weakened in turn.
 
 // Addresses instead of slices: a block of slices is four times as large, falls out of the first-level
 // cache, and checks what `committed` covers already. Measured on GloVe: 5 % of a build's time.
@@ -18,17 +31,17 @@
 
 use std::ptr::null_mut;
 use std::slice;
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use arrow_array::{Array, ArrayRef};
 
 use crate::error::Result;
+use crate::util::atomics::{
+    AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, BLOCK, OnceLock, Ordering,
+};
 use crate::util::chunked::Chunked;
 use crate::vectors::element_type::Stored;
 use crate::vectors::row_ids::RowIds;
 
-const BLOCK: u32 = 256;
 /// Bytes of a cache line.
 const LINE: usize = 64;
 /// `split` of a block whose ids are in its table.
@@ -44,7 +57,7 @@ pub(crate) struct Batch {
     pub own_bytes: usize,
 }
 
-/// Addresses of 256 consecutive ids.
+/// Addresses of [`BLOCK`] consecutive ids.
 #[repr(align(32))]
 struct Block<T> {
     /// Address of id 0.
@@ -64,7 +77,7 @@ impl<T> Default for Block<T> {
     }
 }
 
-/// The batches of 256 consecutive ids, for their row ids: a batch number above a position.
+/// The batches of [`BLOCK`] consecutive ids, for their row ids: a batch number above a position.
 struct Places<T> {
     first: AtomicU64,
     second: AtomicU64,
@@ -142,14 +155,15 @@ impl<T: Stored> Directory<T> {
         }
         let Some(block) = self.blocks.get(id / BLOCK) else { return &[] };
         let at = id % BLOCK;
-        // Pairs with the Release stores in `append_run`: a split is seen after what it points to.
+        // Pairs with the Release store of `TABLE` in `append_run`: whoever sees that sees the table.
         let split = block.split.load(Ordering::Acquire);
         let address = if at < split && split != TABLE {
-            // SAFETY: `append_run` set `first` to the first of `split` rows (or of more, later split off)
-            // that follow each other in a batch; `at` is one of them.
+            // SAFETY: a committed id below `split` is in the block's first run (see the protocol), so that `at` rows
+            // lie before it from `first` on, in one batch.
             unsafe { block.first.load(Ordering::Relaxed).add(at as usize * self.dim) }
         } else if split != TABLE {
-            // SAFETY: an id at or past `split` that is committed is in the run of rows at `second`.
+            // SAFETY: a committed id at or past `split` is in the block's second run, if there is no table (see the
+            // protocol), so that `at - split` rows lie before it from `second` on, in one batch.
             unsafe { block.second.load(Ordering::Relaxed).add((at - split) as usize * self.dim) }
         } else {
             return self.vector_in_table(id);
@@ -170,7 +184,8 @@ impl<T: Stored> Directory<T> {
             return &[];
         }
         // SAFETY: a cell that is not null was stored by `append_run`, with the address of `dim` values in the buffer of
-        // a batch. The id is committed, so that I-store holds of it, as in `vector`.
+        // a batch. The id is committed, so that I-store holds of it: the address is that of its own vector, as the
+        // stores of other addresses, by an append that committed nothing, came before.
         unsafe { slice::from_raw_parts(address.cast_const(), self.dim) }
     }
 
@@ -254,9 +269,14 @@ impl<T: Stored> Directory<T> {
 
     /// Gives the ids from `committed` on to the rows of `runs` (first position, length). Single writer.
     pub fn append(&self, batch: Batch, runs: &[(u32, u32)]) {
+        let number = self.batch_count.load(Ordering::Relaxed);
+        // First of all, and addresses are those of the batch that is there: so they last as long as `self`, also if
+        // this append ends early.
+        let batch = self.batches.get_or_grow(number).get_or_init(|| batch);
+        self.batch_count.store(number + 1, Ordering::Relaxed);
+        self.own_bytes.fetch_add(batch.own_bytes, Ordering::Relaxed);
         // Arrays of other elements do not come here.
         let Some(values) = T::values(&batch.values) else { return };
-        let number = self.batch_count.load(Ordering::Relaxed);
         let mut next = self.committed.load(Ordering::Relaxed);
         let mut last = next.checked_sub(1).and_then(|id| self.row_id(id));
         for &(position, rows) in runs {
@@ -278,9 +298,6 @@ impl<T: Stored> Directory<T> {
                 (next, position, rows) = (next + take, position + take, rows - take);
             }
         }
-        self.own_bytes.fetch_add(batch.own_bytes, Ordering::Relaxed);
-        let _ = self.batches.get_or_grow(number).set(batch);
-        self.batch_count.store(number + 1, Ordering::Relaxed);
         // Pairs with `committed()`.
         self.committed.store(next, Ordering::Release);
     }
@@ -292,13 +309,16 @@ impl<T: Stored> Directory<T> {
         let at = next % BLOCK;
         let address = values.as_ptr().cast_mut();
         let split = block.split.load(Ordering::Relaxed);
+        // Relaxed, where only ids that are not committed yet depend on it: `committed` publishes these.
         if at == 0 {
             block.first.store(address, Ordering::Relaxed);
             places.first.store(first_place, Ordering::Relaxed);
+            // It may be otherwise after an append that committed nothing.
+            block.split.store(BLOCK, Ordering::Relaxed);
         } else if split == BLOCK {
             block.second.store(address, Ordering::Relaxed);
             places.second.store(first_place, Ordering::Relaxed);
-            block.split.store(at, Ordering::Release);
+            block.split.store(at, Ordering::Relaxed);
         } else {
             let table = places.table.get_or_init(|| {
                 self.tables.fetch_add(1, Ordering::Relaxed);
@@ -322,6 +342,7 @@ impl<T: Stored> Directory<T> {
             for (row, vector) in (0..).zip(values.chunks_exact(self.dim)) {
                 set(at + row, vector.as_ptr(), first_place + u64::from(row));
             }
+            // Pairs with the Acquire loads of `split`: committed ids are looked up in the table from now on.
             block.split.store(TABLE, Ordering::Release);
         }
     }

@@ -1,9 +1,11 @@
 //! The protocols between writers and readers, on loom: the library's own files, with loom's atomics below them.
 //!
 //! `publication` is about the graph's watermarks, `lists` about a neighbor list that changes while it is read,
-//! `updates` about versions, `compaction` about a generation that takes the place of another. Each also runs its protocol with a fault, and fails if no execution shows it.
+//! `blocks` about the addresses of vectors, `updates` about versions, `compaction` about a generation that takes the
+//! place of another. Each also runs its protocol with a fault, and fails if no execution shows it.
 #![allow(clippy::unwrap_used)]
 
+mod blocks;
 mod compaction;
 mod lists;
 mod publication;
@@ -26,6 +28,31 @@ mod watermarks;
 /// Where the library's files look for it.
 mod search {
     pub(crate) use crate::version::IndexVersion;
+}
+
+/// What the file of addresses is about: [`vectors::blocks`] is the library's.
+mod vectors {
+    pub(crate) mod element_type;
+
+    #[allow(dead_code, reason = "as above")]
+    #[path = "../../../src/vectors/blocks.rs"]
+    pub(crate) mod blocks;
+    #[allow(dead_code, reason = "as above")]
+    #[path = "../../../src/vectors/row_ids.rs"]
+    pub(crate) mod row_ids;
+}
+
+/// What the library's files refuse.
+#[allow(dead_code, reason = "the models give rise to none")]
+mod error {
+    #[derive(Debug)]
+    pub(crate) enum Error {
+        RowIdOverflow { row_id_start: u64, rows: usize },
+        RowIdCount { rows: usize, row_ids: usize },
+        NullRowId { row: usize },
+    }
+
+    pub(crate) type Result<T> = std::result::Result<T, Error>;
 }
 
 use std::collections::BTreeSet;
