@@ -1,5 +1,7 @@
 //! Generations without their dead rows: in the place of the current one, and copies.
 
+use tracing::{info, info_span};
+
 use crate::codes::Codes;
 use crate::error::{Error, Result};
 use crate::graph::HnswGraph;
@@ -61,7 +63,17 @@ impl Index {
     /// tests: a compaction that leaves out a step loses changes.
     #[doc(hidden)]
     pub fn compact_watched(&self, watch: &mut dyn FnMut(CompactionStep) -> bool) -> Result<Compaction> {
-        self.generations.replace(|old| Next::begin(old, old.version()), watch)
+        let version = self.version();
+        let _span = info_span!("compact", rows = version.live(), dead = version.deletes()).entered();
+        let outcome = self.generations.replace(|old| Next::begin(old, old.version()), watch);
+        match &outcome {
+            Ok(Compaction { to, kept, followed, removed, buried, .. }) => {
+                let generation = to.generation();
+                info!(generation, kept, followed, removed, buried, "compacted");
+            }
+            Err(error) => info!(%error, "nothing was compacted"),
+        }
+        outcome
     }
 
     /// A copy of the live rows whose ids are given out anew so that rows that a search meets together lie together:

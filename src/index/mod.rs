@@ -14,6 +14,7 @@ mod write;
 use std::fmt;
 
 use arrow_array::{Array, FixedSizeListArray};
+use tracing::{debug, debug_span};
 
 use crate::distance::DistanceType;
 use crate::error::Result;
@@ -195,7 +196,9 @@ impl Index {
     /// # Errors
     /// As [`append_unique`](Self::append_unique); nothing of any batch is appended then.
     pub fn append_batches_unique(&self, batches: &[(FixedSizeListArray, u64)]) -> Result<Appended> {
-        self.generations.append(|generation| generation.write_batches(batches))
+        let rows: usize = batches.iter().map(|(vectors, _)| vectors.len()).sum();
+        let _span = debug_span!("append", rows, batches = batches.len()).entered();
+        told(self.generations.append(|generation| generation.write_batches(batches)))
     }
 
     /// Appends a batch whose rows take the place of live rows with the same row ids: searches see the old ones or
@@ -209,8 +212,14 @@ impl Index {
     }
 
     fn write(&self, vectors: &dyn Array, row_ids: RowIds, on_duplicate: OnDuplicate) -> Result<Appended> {
+        let rows = vectors.len();
+        let _span = match on_duplicate {
+            OnDuplicate::Replace => debug_span!("upsert", rows),
+            _ => debug_span!("append", rows),
+        }
+        .entered();
         let vectors = fixed_size_lists(vectors, self.dim)?;
-        self.generations.append(|generation| generation.write(&vectors, row_ids, on_duplicate))
+        told(self.generations.append(|generation| generation.write(&vectors, row_ids, on_duplicate)))
     }
 
     /// Deletes the live row of a row id: no search that starts after this returns it; those of older readers do.
@@ -231,7 +240,13 @@ impl Index {
     /// # Errors
     /// As [`delete`](Self::delete), for the first unknown row id.
     pub fn delete_batch(&self, row_ids: &[u64]) -> Result<usize> {
-        self.generations.change(|generation, rows| generation.delete(rows, row_ids))
+        let _span = debug_span!("delete", rows = row_ids.len()).entered();
+        let deleted = self.generations.change(|generation, rows| generation.delete(rows, row_ids));
+        match &deleted {
+            Ok(rows) => debug!(rows, "deleted"),
+            Err(error) => debug!(%error, "nothing was deleted"),
+        }
+        deleted
     }
 
     /// The current version of the index, to read.
@@ -352,6 +367,21 @@ impl Index {
     pub fn health(&self) -> Option<GraphHealth> {
         self.reader().graph().map(|graph| graph.health())
     }
+}
+
+/// Traces what became of an append.
+fn told(outcome: Result<Appended>) -> Result<Appended> {
+    match &outcome {
+        Ok(appended) => debug!(
+            generation = appended.generation(),
+            first_id = appended.start,
+            rows = appended.len(),
+            skipped = appended.rows() - appended.len(),
+            "appended"
+        ),
+        Err(error) => debug!(%error, "nothing was appended"),
+    }
+    outcome
 }
 
 impl fmt::Debug for Index {

@@ -52,7 +52,7 @@ use crate::index::{Index, Reader};
 
 pub(crate) use set::{Columns, Set, load_set, save_set};
 
-use open::{Memory, Saved};
+use open::Memory;
 
 /// Column of the records of compact codes.
 const CODE_COLUMN: &str = "__code";
@@ -162,7 +162,7 @@ impl Index {
     /// - [`Error::Io`](crate::Error::Io) if there is no index or it cannot be read,
     /// - [`Error::CorruptIndex`](crate::Error::CorruptIndex) if a file is not what was saved.
     pub fn load(dir: impl AsRef<Path>) -> Result<Loaded> {
-        Saved::open(dir.as_ref())?.load(Memory::Heap)
+        open::load(dir.as_ref(), Memory::Heap)
     }
 
     /// The index that was last saved into a directory, served from its files: vectors, compact codes, row ids,
@@ -186,6 +186,6 @@ impl Index {
     /// As [`load`](Self::load).
     #[allow(unsafe_code, reason = "nothing but the caller can promise that files do not change")]
     pub unsafe fn load_mmap(dir: impl AsRef<Path>) -> Result<Loaded> {
-        Saved::open(dir.as_ref())?.load(Memory::Mapped)
+        open::load(dir.as_ref(), Memory::Mapped)
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use arrow_array::{FixedSizeBinaryArray, RecordBatch, UInt32Array};
 use arrow_buffer::Buffer;
 use arrow_schema::{DataType, Field, Schema};
+use tracing::{info, info_span};
 
 use crate::error::{Error, Result};
 use crate::format::VECTOR_ID_COLUMN;
@@ -32,10 +33,18 @@ pub(super) fn save(
     reader: &Reader,
     checkpoint: impl FnOnce() -> Result<Checkpoint>,
 ) -> Result<()> {
-    check_labels(options.labels.as_ref(), reader.version().vectors())?;
-    directory::make_directory(dir)?;
-    let _lock = directory::lock(dir)?;
-    save_locked(dir, options, reader.params(), &checkpoint()?, None)
+    let _span = info_span!("save", dir = %dir.display()).entered();
+    let saved = check_labels(options.labels.as_ref(), reader.version().vectors()).and_then(|()| {
+        directory::make_directory(dir)?;
+        let _lock = directory::lock(dir)?;
+        save_locked(dir, options, reader.params(), &checkpoint()?, None)
+    });
+    told(saved)
+}
+
+/// Traces a save that failed; one that did not is traced where its sizes are known.
+pub(super) fn told(saved: Result<()>) -> Result<()> {
+    saved.inspect_err(|error| info!(%error, "not saved"))
 }
 
 /// Saves an index, and the other columns of a collection, in a directory that is locked.
@@ -69,12 +78,14 @@ pub(super) fn save_locked(
         properties: options.properties.clone(),
         files: written,
     };
+    let bytes = manifest.files.bytes();
     directory::stage_manifest(dir, &manifest.encode()?)?;
     // From here on nothing of this generation may be removed: a reader might see it already.
     generation.keep();
     directory::publish_manifest(dir)?;
     directory::sync_directory(dir)?;
     directory::remove_all_but(number, dir);
+    info!(files = number, vectors, dead = checkpoint.tombstones.len(), bytes, "saved");
     Ok(())
 }
 

@@ -9,13 +9,14 @@ use std::path::Path;
 
 use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
+use tracing::info_span;
 
 use crate::error::{Error, Result};
 use crate::index::{Index, Reader};
 use crate::persist::directory::{self, MANIFEST, at};
 use crate::persist::manifest::Manifest;
 use crate::persist::open::{Memory, Saved};
-use crate::persist::save::save_locked;
+use crate::persist::save::{save_locked, told};
 use crate::persist::{SaveOptions, directory::is_column_directory};
 
 /// Property of the manifest: the names of the directories of the other indexes, with a `/` between them.
@@ -38,6 +39,11 @@ pub(crate) struct Set<I> {
 
 /// Saves what `set` gives under the lock of the directory: the last of two saves has the later version.
 pub(crate) fn save_set(dir: &Path, set: impl FnOnce() -> Result<Set<Reader>>) -> Result<()> {
+    let _span = info_span!("save", dir = %dir.display()).entered();
+    told(save_all(dir, set))
+}
+
+fn save_all(dir: &Path, set: impl FnOnce() -> Result<Set<Reader>>) -> Result<()> {
     directory::make_directory(dir)?;
     let _lock = directory::lock(dir)?;
     let Set { indexes, columns, properties } = set()?;
@@ -77,6 +83,7 @@ fn save_others(dir: &Path, others: &[Reader], names: &mut Vec<String>) -> Result
 
 /// What was last saved together.
 pub(crate) fn load_set(dir: &Path) -> Result<Set<Index>> {
+    let _span = info_span!("load", dir = %dir.display()).entered();
     loop {
         let saved = Saved::open(dir)?;
         let number = saved.number();

@@ -38,4 +38,5 @@ mod reorder;
 mod selection;
 mod selectivity;
 mod stats;
+mod traces;
 mod visibility;
