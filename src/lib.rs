@@ -30,7 +30,8 @@ pub use graph::{
 #[doc(hidden)]
 pub use index::CompactionStep;
 pub use index::{
-    BatchHits, Compaction, Cursor, GraphView, Index, IndexBuilder, IndexStats, Reader, ResidentBytes, Row,
+    BatchHits, Compaction, Counters, Cursor, GraphView, Index, IndexBuilder, IndexStats, Reader,
+    ResidentBytes, Row,
 };
 pub use metadata::Metadata;
 pub use persist::{Loaded, SaveOptions};

@@ -1,5 +1,7 @@
 //! Generations without their dead rows: in the place of the current one, and copies.
 
+use std::sync::Arc;
+
 use tracing::{info, info_span};
 
 use crate::codes::Codes;
@@ -220,6 +222,7 @@ impl Successor for Next {
     fn finish(self, old: &Generation) -> (Generation, Compaction) {
         self.store.add_skipped(old.store.skipped());
         let mut next = Generation::with_codes(self.store, self.graph, &self.dead, self.codes);
+        next.tally = Arc::clone(&old.tally);
         *next.lock_rows() = self.rows;
         next.loaded_vector_bytes = old.loaded_vector_bytes;
         let report = Compaction {
@@ -231,6 +234,7 @@ impl Successor for Next {
             buried: self.dead.len(),
             ids: self.ids,
         };
+        next.tally.compacted(&report);
         (next, report)
     }
 }

@@ -9,6 +9,7 @@ use arrow_buffer::BooleanBuffer;
 use crate::codes::Codes;
 use crate::error::{Error, Result};
 use crate::graph::{Coding, HnswGraph};
+use crate::index::counters::Tally;
 use crate::index::handover;
 use crate::index::row_lookup::Rows;
 use crate::search::IndexVersion;
@@ -37,6 +38,8 @@ pub(crate) struct Generation {
     /// Bytes of the files that its graph and its vectors were loaded from, as far as they are on the heap.
     pub loaded_graph_bytes: usize,
     pub loaded_vector_bytes: usize,
+    /// The counters of the index, which its generations share.
+    pub tally: Arc<Tally>,
 }
 
 /// A number that no other generation in this process has. A part of it is drawn by the process, so that a version that
@@ -84,6 +87,7 @@ impl Generation {
             read_only: false,
             loaded_graph_bytes: 0,
             loaded_vector_bytes: 0,
+            tally: Arc::default(),
         };
         generation.code_rows();
         generation

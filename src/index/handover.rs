@@ -20,7 +20,7 @@
 use std::sync::Arc;
 
 use crate::search::IndexVersion;
-use crate::util::atomics::{Mutex, MutexGuard, Pointer, lock};
+use crate::util::atomics::{Mutex, MutexGuard, Pointer, lock, try_lock};
 
 /// Rounds of step 2, at most: an appender may be as fast as they are.
 const ROUNDS: usize = 8;
@@ -93,6 +93,14 @@ impl<G: Generation> Handover<G> {
     pub fn append<T>(&self, append: impl FnOnce(&G) -> T) -> T {
         let _appending = lock(&self.appending);
         append(&self.current.load())
+    }
+
+    /// Appends to the current generation, unless somebody has the lock of appends: then it gives `append` back.
+    pub fn try_append<T, F: FnOnce(&G) -> T>(&self, append: F) -> Result<T, F> {
+        match try_lock(&self.appending) {
+            Some(_appending) => Ok(append(&self.current.load())),
+            None => Err(append),
+        }
     }
 
     /// Changes the current generation under the lock of its rows alone.

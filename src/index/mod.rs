@@ -2,6 +2,7 @@
 
 mod batch;
 mod compact;
+mod counters;
 mod cursor;
 mod export;
 mod generation;
@@ -12,6 +13,7 @@ mod stats;
 mod write;
 
 use std::fmt;
+use std::time::Instant;
 
 use arrow_array::{Array, FixedSizeListArray};
 use tracing::{debug, debug_span};
@@ -29,6 +31,7 @@ use write::OnDuplicate;
 
 pub use batch::BatchHits;
 pub use compact::Compaction;
+pub use counters::Counters;
 pub use cursor::Cursor;
 pub(crate) use export::Checkpoint;
 pub(crate) use generation::Generation;
@@ -198,7 +201,7 @@ impl Index {
     pub fn append_batches_unique(&self, batches: &[(FixedSizeListArray, u64)]) -> Result<Appended> {
         let rows: usize = batches.iter().map(|(vectors, _)| vectors.len()).sum();
         let _span = debug_span!("append", rows, batches = batches.len()).entered();
-        told(self.generations.append(|generation| generation.write_batches(batches)))
+        self.append_once(|generation| generation.write_batches(batches))
     }
 
     /// Appends a batch whose rows take the place of live rows with the same row ids: searches see the old ones or
@@ -219,7 +222,21 @@ impl Index {
         }
         .entered();
         let vectors = fixed_size_lists(vectors, self.dim)?;
-        told(self.generations.append(|generation| generation.write(&vectors, row_ids, on_duplicate)))
+        self.append_once(|generation| generation.write(&vectors, row_ids, on_duplicate))
+    }
+
+    /// Appends once no other writer does.
+    fn append_once(&self, append: impl FnOnce(&Generation) -> Result<Appended>) -> Result<Appended> {
+        let outcome = self.generations.try_append(append).unwrap_or_else(|append| {
+            let began = Instant::now();
+            self.generations.append(|generation| {
+                generation.tally.waited(began.elapsed());
+                debug!(nanos = began.elapsed().as_nanos() as u64, "waited for another writer");
+                append(generation)
+            })
+        });
+        self.generations.peek().tally.appended(outcome.as_ref());
+        told(outcome)
     }
 
     /// Deletes the live row of a row id: no search that starts after this returns it; those of older readers do.

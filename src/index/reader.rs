@@ -231,12 +231,17 @@ impl Generation {
 
     /// Compares every row of a version that qualifies.
     pub fn search_exact(&self, query: &[f32], params: &SearchParams, version: IndexVersion) -> Result<Hits> {
-        let hits = search_all(query, params, &self.view(version), self.dead(version), self.codes_of(version));
-        hits.inspect(|hits| self.searched(hits))
+        self.scan(query, params, version).inspect(|hits| self.searched(hits))
     }
 
-    /// What is done after each search.
+    /// Compares every row of a version that qualifies, as a part of something else than a search.
+    pub fn scan(&self, query: &[f32], params: &SearchParams, version: IndexVersion) -> Result<Hits> {
+        search_all(query, params, &self.view(version), self.dead(version), self.codes_of(version))
+    }
+
+    /// Counts a search.
     fn searched(&self, hits: &Hits) {
+        self.tally.searched(hits.stats());
         // Costs one load of a static as long as nobody traces searches.
         trace!(rows = hits.len(), stats = ?hits.stats(), "searched");
     }

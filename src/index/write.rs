@@ -47,6 +47,7 @@ impl Generation {
         if on_duplicate == OnDuplicate::Replace {
             rows.catch_up(placed.ids.start, &self.store.view());
             deletes = self.bury_replaced(&mut rows, &placed, &row_ids, vectors.len());
+            self.tally.replaced(deletes - version.deletes());
         }
         self.versions.publish(version.then(placed.ids.end, deletes));
         Ok(Appended::new(version.generation(), vectors.len(), placed))
@@ -152,6 +153,7 @@ impl Generation {
             rows.forget(row_id, id);
         }
         self.versions.publish(version.then(version.vectors() as u32, deletes));
+        self.tally.deleted(found.len());
         Ok(found.len())
     }
 }

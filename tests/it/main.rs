@@ -12,6 +12,7 @@ mod compaction;
 mod coded_scans;
 mod concurrency;
 mod contract;
+mod counters;
 mod cursor;
 mod data;
 mod deletes;
