@@ -2,6 +2,7 @@
 
 // In reading order: each uses what stands above it.
 mod error;
+mod control;
 mod util;
 mod distance;
 mod vectors;
@@ -21,6 +22,7 @@ pub use collection::{
     Collection, CollectionBuilder, CollectionHits, CollectionReader, CollectionSearch, ColumnQuery, Filter,
     Fusion, Key, Written,
 };
+pub use control::{Control, Progress, Stage};
 pub use distance::{DistanceType, PreparedQuery};
 pub use error::{Error, Result};
 pub use format::LanceBatches;

@@ -89,6 +89,13 @@ impl Index {
     }
 }
 
+impl Index {
+    /// Counts a wait of those who write to several indexes at once.
+    pub(crate) fn waited(&self, time: Duration) {
+        self.generations.peek().tally.waited(time);
+    }
+}
+
 /// Counts what one counter counts.
 #[derive(Default)]
 struct Count(AtomicU64);

@@ -136,7 +136,8 @@ impl Generation {
                 return;
             }
             let next = end.min(rows.entered().saturating_add(AT_A_TIME));
-            rows.catch_up(next, &source);
+            let version = self.version();
+            rows.catch_up(next, &source, |id| self.versions.is_dead(id, version));
         }
     }
 
@@ -191,8 +192,8 @@ impl Generation {
         found.into_iter().zip(row_ids).map(|(id, row_id)| id.or_else(|| late(row_id))).collect()
     }
 
-    /// Codes the rows that were appended, where there is no graph to do it.
-    pub fn code_rows(&self) {
+    /// Codes all rows, where there is no graph to do it.
+    fn code_rows(&self) {
         if let Some(codes) = &self.codes {
             let rows = self.store.view();
             codes.extend(rows.len() as u32, |id| rows.widened(id));

@@ -122,7 +122,25 @@ impl<G: Generation> Handover<G> {
         begin: impl FnOnce(&Arc<G>) -> Result<S, S::Error>,
         watch: &mut dyn FnMut(CompactionStep) -> bool,
     ) -> Result<S::Report, S::Error> {
-        let _one_at_a_time = lock(&self.compacting);
+        self.replace_alone(&lock(&self.compacting), begin, watch)
+    }
+
+    /// [`replace`](Self::replace), unless another compaction is under way.
+    pub fn try_replace<S: Successor<Generation = G>>(
+        &self,
+        begin: impl FnOnce(&Arc<G>) -> Result<S, S::Error>,
+        watch: &mut dyn FnMut(CompactionStep) -> bool,
+    ) -> Option<Result<S::Report, S::Error>> {
+        let alone = try_lock(&self.compacting)?;
+        Some(self.replace_alone(&alone, begin, watch))
+    }
+
+    fn replace_alone<S: Successor<Generation = G>>(
+        &self,
+        _alone: &MutexGuard<'_, ()>,
+        begin: impl FnOnce(&Arc<G>) -> Result<S, S::Error>,
+        watch: &mut dyn FnMut(CompactionStep) -> bool,
+    ) -> Result<S::Report, S::Error> {
         let old = self.current.load();
         let mut next = begin(&old)?;
         watch(CompactionStep::Begun);

@@ -7,6 +7,7 @@ mod cursor;
 mod export;
 mod generation;
 mod handover;
+mod memory;
 mod reader;
 mod row_lookup;
 mod stats;
@@ -18,8 +19,9 @@ use std::time::Instant;
 use arrow_array::{Array, FixedSizeListArray};
 use tracing::{debug, debug_span};
 
+use crate::control::Control;
 use crate::distance::DistanceType;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::graph::{BuildParams, Coding, GraphHealth, HnswGraph};
 use crate::search::{Hits, IndexVersion, SearchParams};
 use crate::vectors::{
@@ -27,6 +29,7 @@ use crate::vectors::{
 };
 
 use handover::Handover;
+pub(crate) use memory::MemoryLimit;
 use write::OnDuplicate;
 
 pub use batch::BatchHits;
@@ -57,6 +60,7 @@ pub struct Index {
     distance_type: DistanceType,
     element_type: ElementType,
     params: Option<BuildParams>,
+    memory_limit: MemoryLimit,
 }
 
 /// How an index without rows is made: [`Index::builder`].
@@ -68,6 +72,7 @@ pub struct IndexBuilder {
     element_type: ElementType,
     params: Option<BuildParams>,
     codes: Option<Coding>,
+    memory_limit: Option<usize>,
 }
 
 impl IndexBuilder {
@@ -97,6 +102,13 @@ impl IndexBuilder {
         self
     }
 
+    /// Refuses appends and upserts that would make [`Index::resident_bytes`] exceed so many bytes; see
+    /// [`Index::set_memory_limit`].
+    pub fn memory_limit(mut self, bytes: usize) -> Self {
+        self.memory_limit = Some(bytes);
+        self
+    }
+
     /// The index.
     ///
     /// # Errors
@@ -105,14 +117,16 @@ impl IndexBuilder {
     /// - [`Error::UnsupportedElement`](crate::Error::UnsupportedElement) if the distance type has no meaning for such
     ///   elements.
     pub fn build(self) -> Result<Index> {
-        let Self { dim, distance_type, element_type, params, codes } = self;
+        let Self { dim, distance_type, element_type, params, codes, memory_limit } = self;
         let store = ArrowFixedSizeListVectorStore::try_with_elements(element_type, dim, distance_type)?;
         let params = params.map(|params| match codes {
             Some(codes) => params.codes(codes),
             None => params,
         });
         let graph = params.map(HnswGraph::try_new).transpose()?;
-        Ok(Index::of(Generation::new(store, graph, &[], codes.unwrap_or_default())))
+        let index = Index::of(Generation::new(store, graph, &[], codes.unwrap_or_default()));
+        index.set_memory_limit(memory_limit);
+        Ok(index)
     }
 }
 
@@ -137,7 +151,8 @@ impl Index {
     /// An index without rows: with a graph of the default parameters over `f32`, unless told otherwise.
     pub fn builder(dim: usize, distance_type: DistanceType) -> IndexBuilder {
         let (element_type, params) = (ElementType::default(), Some(BuildParams::default()));
-        IndexBuilder { dim, distance_type, element_type, params, codes: None }
+        let (codes, memory_limit) = (None, None);
+        IndexBuilder { dim, distance_type, element_type, params, codes, memory_limit }
     }
 
     /// The index that begins with a generation.
@@ -148,6 +163,7 @@ impl Index {
             element_type: generation.store.element_type(),
             params: generation.graph.as_ref().map(HnswGraph::params).cloned(),
             generations: Handover::new(generation),
+            memory_limit: MemoryLimit::default(),
         }
     }
 
@@ -167,7 +183,8 @@ impl Index {
     /// - there is not one row id for each row ([`Error::RowIdCount`], [`Error::NullRowId`],
     ///   [`Error::RowIdOverflow`]),
     /// - a live row or another row of the batch has the same row id ([`Error::DuplicateRowId`]),
-    /// - there are too many vectors ([`Error::TooManyVectors`]),
+    /// - there are too many vectors ([`Error::TooManyVectors`]), or the memory limit leaves no room
+    ///   ([`Error::MemoryLimit`]),
     /// - it is mapped from files ([`Error::ReadOnly`]).
     ///
     /// [`Error::UnsupportedType`]: crate::Error::UnsupportedType
@@ -178,9 +195,41 @@ impl Index {
     /// [`Error::RowIdOverflow`]: crate::Error::RowIdOverflow
     /// [`Error::DuplicateRowId`]: crate::Error::DuplicateRowId
     /// [`Error::TooManyVectors`]: crate::Error::TooManyVectors
+    /// [`Error::MemoryLimit`]: crate::Error::MemoryLimit
     /// [`Error::ReadOnly`]: crate::Error::ReadOnly
     pub fn append(&self, vectors: &dyn Array, row_ids: impl Into<RowIds>) -> Result<Appended> {
-        self.write(vectors, row_ids.into(), OnDuplicate::Refuse)
+        self.append_controlled(vectors, row_ids, &Control::new())
+    }
+
+    /// [`append`](Self::append) that can be watched and cancelled, or does not wait for other writers. It looks at
+    /// `control` before it begins, between sub-batches of at most 512 rows, and before the rows show.
+    ///
+    /// An append that is cancelled has appended nothing: none of its rows shows, and their row ids are free. Rows that
+    /// were linked before it was cancelled leave vector ids without a row: tombstones, which hold the buffers of the
+    /// batch and go with the next compaction.
+    ///
+    /// # Errors
+    /// As [`append`](Self::append), and
+    /// - [`Error::Cancelled`] if the caller ended it,
+    /// - [`Error::Busy`] if another writer is at work and it is not to wait.
+    ///
+    /// [`Error::Cancelled`]: crate::Error::Cancelled
+    /// [`Error::Busy`]: crate::Error::Busy
+    pub fn append_controlled(
+        &self,
+        vectors: &dyn Array,
+        row_ids: impl Into<RowIds>,
+        control: &Control<'_>,
+    ) -> Result<Appended> {
+        self.write(vectors, row_ids.into(), OnDuplicate::Refuse, control)
+    }
+
+    /// [`append`](Self::append) that does not wait for other writers: [`Control::no_wait`].
+    ///
+    /// # Errors
+    /// As [`append`](Self::append), and [`Error::Busy`](crate::Error::Busy) if another writer is at work.
+    pub fn try_append(&self, vectors: &dyn Array, row_ids: impl Into<RowIds>) -> Result<Appended> {
+        self.append_controlled(vectors, row_ids, &Control::new().no_wait())
     }
 
     /// [`append`](Self::append) for row ids that the caller knows to be new: they are not compared, and no memory is
@@ -190,7 +239,21 @@ impl Index {
     /// # Errors
     /// As [`append`](Self::append), except for duplicates.
     pub fn append_unique(&self, vectors: &dyn Array, row_ids: impl Into<RowIds>) -> Result<Appended> {
-        self.write(vectors, row_ids.into(), OnDuplicate::Trust)
+        self.append_unique_controlled(vectors, row_ids, &Control::new())
+    }
+
+    /// [`append_unique`](Self::append_unique) that can be watched and cancelled, as
+    /// [`append_controlled`](Self::append_controlled).
+    ///
+    /// # Errors
+    /// As [`append_controlled`](Self::append_controlled), except for duplicates.
+    pub fn append_unique_controlled(
+        &self,
+        vectors: &dyn Array,
+        row_ids: impl Into<RowIds>,
+        control: &Control<'_>,
+    ) -> Result<Appended> {
+        self.write(vectors, row_ids.into(), OnDuplicate::Trust, control)
     }
 
     /// [`append_unique`](Self::append_unique) for several batches at once, each with the row id of its first row: they
@@ -201,7 +264,10 @@ impl Index {
     pub fn append_batches_unique(&self, batches: &[(FixedSizeListArray, u64)]) -> Result<Appended> {
         let rows: usize = batches.iter().map(|(vectors, _)| vectors.len()).sum();
         let _span = debug_span!("append", rows, batches = batches.len()).entered();
-        self.append_once(|generation| generation.write_batches(batches))
+        self.append_once(&Control::new(), |generation| {
+            self.check_memory(generation, rows, OnDuplicate::Trust)?;
+            generation.write_batches(batches)
+        })
     }
 
     /// Appends a batch whose rows take the place of live rows with the same row ids: searches see the old ones or
@@ -211,10 +277,30 @@ impl Index {
     /// # Errors
     /// As [`append`](Self::append), except for duplicates.
     pub fn upsert(&self, vectors: &dyn Array, row_ids: impl Into<RowIds>) -> Result<Appended> {
-        self.write(vectors, row_ids.into(), OnDuplicate::Replace)
+        self.upsert_controlled(vectors, row_ids, &Control::new())
     }
 
-    fn write(&self, vectors: &dyn Array, row_ids: RowIds, on_duplicate: OnDuplicate) -> Result<Appended> {
+    /// [`upsert`](Self::upsert) that can be watched and cancelled, as [`append_controlled`](Self::append_controlled). If
+    /// it is cancelled, the older rows stay.
+    ///
+    /// # Errors
+    /// As [`append_controlled`](Self::append_controlled), except for duplicates.
+    pub fn upsert_controlled(
+        &self,
+        vectors: &dyn Array,
+        row_ids: impl Into<RowIds>,
+        control: &Control<'_>,
+    ) -> Result<Appended> {
+        self.write(vectors, row_ids.into(), OnDuplicate::Replace, control)
+    }
+
+    fn write(
+        &self,
+        vectors: &dyn Array,
+        row_ids: RowIds,
+        on_duplicate: OnDuplicate,
+        control: &Control<'_>,
+    ) -> Result<Appended> {
         let rows = vectors.len();
         let _span = match on_duplicate {
             OnDuplicate::Replace => debug_span!("upsert", rows),
@@ -222,12 +308,22 @@ impl Index {
         }
         .entered();
         let vectors = fixed_size_lists(vectors, self.dim)?;
-        self.append_once(|generation| generation.write(&vectors, row_ids, on_duplicate))
+        self.append_once(control, |generation| {
+            self.check_memory(generation, rows, on_duplicate)?;
+            generation.write(&vectors, row_ids, on_duplicate, control)
+        })
     }
 
-    /// Appends once no other writer does.
-    fn append_once(&self, append: impl FnOnce(&Generation) -> Result<Appended>) -> Result<Appended> {
+    /// Appends once no other writer does, or not at all if one does and the caller does not want to wait.
+    fn append_once(
+        &self,
+        control: &Control<'_>,
+        append: impl FnOnce(&Generation) -> Result<Appended>,
+    ) -> Result<Appended> {
         let outcome = self.generations.try_append(append).unwrap_or_else(|append| {
+            if !control.waits() {
+                return Err(Error::Busy);
+            }
             let began = Instant::now();
             self.generations.append(|generation| {
                 generation.tally.waited(began.elapsed());

@@ -118,7 +118,7 @@ impl Index {
 }
 
 impl Generation {
-    fn bytes_by_part(&self) -> ResidentBytes {
+    pub(super) fn bytes_by_part(&self) -> ResidentBytes {
         let [level_0, upper_levels, scratch] =
             self.graph.as_ref().map_or([0; 3], |graph| graph.bytes_by_part());
         ResidentBytes {

@@ -47,6 +47,7 @@ use std::path::Path;
 
 use arrow_array::RecordBatch;
 
+use crate::control::Control;
 use crate::error::Result;
 use crate::index::{Index, Reader};
 
@@ -127,7 +128,21 @@ impl Reader {
     /// As [`save`](Self::save), and [`Error::LabelCount`](crate::Error::LabelCount) if there are fewer labels than
     /// vector ids.
     pub fn save_with(&self, dir: impl AsRef<Path>, options: &SaveOptions) -> Result<()> {
-        save::save(dir.as_ref(), options, self, || self.checkpoint())
+        self.save_controlled(dir, options, &Control::new())
+    }
+
+    /// [`save_with`](Self::save_with) that can be watched and cancelled: it looks at `control` between batches of some
+    /// megabytes. A save that is cancelled leaves the older index, and none of its files.
+    ///
+    /// # Errors
+    /// As [`save_with`](Self::save_with), and [`Error::Cancelled`](crate::Error::Cancelled).
+    pub fn save_controlled(
+        &self,
+        dir: impl AsRef<Path>,
+        options: &SaveOptions,
+        control: &Control<'_>,
+    ) -> Result<()> {
+        save::save(dir.as_ref(), options, control, self, || self.checkpoint())
     }
 }
 
@@ -145,7 +160,20 @@ impl Index {
     /// # Errors
     /// As [`Reader::save_with`].
     pub fn save_with(&self, dir: impl AsRef<Path>, options: &SaveOptions) -> Result<()> {
-        save::save(dir.as_ref(), options, &self.reader(), || self.checkpoint())
+        self.save_controlled(dir, options, &Control::new())
+    }
+
+    /// [`save_with`](Self::save_with) that can be watched and cancelled; see [`Reader::save_controlled`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn save_controlled(
+        &self,
+        dir: impl AsRef<Path>,
+        options: &SaveOptions,
+        control: &Control<'_>,
+    ) -> Result<()> {
+        save::save(dir.as_ref(), options, control, &self.reader(), || self.checkpoint())
     }
 
     /// The index that was last saved into a directory, in memory, with the labels and properties of the same save.

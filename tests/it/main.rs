@@ -12,6 +12,7 @@ mod compaction;
 mod coded_scans;
 mod concurrency;
 mod contract;
+mod control;
 mod counters;
 mod cursor;
 mod data;
@@ -28,6 +29,7 @@ mod import;
 mod kinds;
 #[path = "../kit/mod.rs"]
 mod kit;
+mod memory_limit;
 mod metadata;
 mod model;
 mod own_metric;

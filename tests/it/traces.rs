@@ -174,8 +174,8 @@ fn searches_are_silent_unless_all_is_traced() {
         index.append(&rows.array(), 0u64).unwrap();
         let search = || {
             let params = SearchParams::new(3);
-            index.search(rows.row(0), &params).unwrap();
-            index.search_exact(rows.row(1), &params).unwrap();
+            let _ = index.search(rows.row(0), &params).unwrap();
+            let _ = index.search_exact(rows.row(1), &params).unwrap();
         };
         let ((), lines) = Collected::up_to(Level::DEBUG).during(search);
         assert!(lines.is_empty(), "{lines:?}");
