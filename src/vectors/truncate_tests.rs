@@ -57,7 +57,11 @@ fn what_is_left_and_what_comes_then_is_found() {
             let view = store.view();
             for (id, &(value, row_id)) in model.iter().enumerate() {
                 let id = id as u32;
-                assert_eq!((view.vector(id), view.row_id(id)), (&[value; DIM][..], row_id), "{seed}, {round}");
+                assert_eq!(
+                    (view.vector(id), view.row_id(id)),
+                    (&[value; DIM][..], row_id),
+                    "{seed}, {round}"
+                );
                 let (first, run) = view.row_id_run(id);
                 assert_eq!(first, row_id);
                 let ids = id as usize..id as usize + run as usize;

@@ -163,7 +163,7 @@ fn an_append_that_is_cancelled_has_appended_nothing() {
 #[test]
 fn an_upsert_that_is_cancelled_has_replaced_nothing() {
     let rows = uniform(4_000, 4, 2);
-    for stop_at in [0, 1, 3, 4, 6] {
+    for stop_at in 0..5 {
         for compacted in [false, true] {
             let case = format!("stopped at report {stop_at}, compacted: {compacted}");
             let index = Index::hnsw(4, L2, params()).unwrap();

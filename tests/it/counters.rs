@@ -1,11 +1,11 @@
 //! Every search, append, delete and compaction counts once, however many threads do them.
 
-use std::sync::Barrier;
+use std::sync::{Barrier, mpsc};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use arrow_array::{FixedSizeListArray, types::Float32Type};
-use pennon::{Counters, DistanceType, Index, RowMask, SearchParams, SearchPlan, SearchStats};
+use pennon::{CompactionStep, Counters, DistanceType, Index, RowMask, SearchParams, SearchPlan, SearchStats};
 
 use crate::data::uniform;
 use crate::deletes::{L2, array_of, params};
@@ -78,12 +78,7 @@ fn searches_of_many_threads_add_up() {
         };
         let mut expected = Searched::default();
         thread::scope(|scope| {
-            let spawned: Vec<_> = (0..THREADS).map(|thread| scope.spawn(move || thread)).collect();
-            let threads: Vec<_> = spawned
-                .into_iter()
-                .map(|of| of.join().unwrap())
-                .map(|of| scope.spawn(move || search(of)))
-                .collect();
+            let threads: Vec<_> = (0..THREADS).map(|thread| scope.spawn(move || search(thread))).collect();
             for thread in threads {
                 let Searched(sums) = thread.join().unwrap();
                 expected.0.iter_mut().zip(sums).for_each(|(sum, added)| *sum += added);
@@ -162,36 +157,35 @@ fn changes_count_with_their_rows() {
     assert_eq!(serde_json::from_str::<Counters>(&text).unwrap(), index.counters());
 }
 
+/// An append that comes while another writer is at work, as often as it takes until one is seen to wait.
 #[test]
 fn waits_for_another_writer_are_timed() {
-    let rows = uniform(20, 4, 4);
+    let rows = uniform(1, 4, 4);
     let index = Index::flat(4, L2).unwrap();
-    index.append(&rows.part(0..10).array(), 0u64).unwrap();
-    let pause = Duration::from_millis(20);
-    thread::scope(|scope| {
-        let mut waiting = None;
-        // The last step of a compaction holds the lock.
-        let watch = &mut |step| {
-            if step == pennon::CompactionStep::LastRows {
-                let (index, rows) = (&index, &rows);
-                let (started, is_started) = std::sync::mpsc::channel();
-                waiting = Some(scope.spawn(move || {
-                    started.send(()).unwrap();
-                    index.append(&rows.part(10..11).array(), 50u64).unwrap();
-                }));
-                is_started.recv().unwrap();
-                let began = Instant::now();
-                while began.elapsed() < pause {
-                    thread::yield_now();
-                }
-            }
-            true
-        };
-        index.compact_watched(watch).unwrap();
-        waiting.unwrap().join().unwrap();
-    });
+    let mut appends = 0;
+    while index.counters().writer_waits == 0 {
+        thread::scope(|scope| {
+            // The last step of a compaction holds the lock.
+            index
+                .compact_watched(&mut |step| {
+                    if step == CompactionStep::LastRows {
+                        let (index, rows) = (&index, &rows);
+                        let (started, is_started) = mpsc::channel();
+                        scope.spawn(move || {
+                            started.send(()).unwrap();
+                            index.append(&rows.array(), appends).unwrap();
+                        });
+                        is_started.recv().unwrap();
+                        thread::sleep(Duration::from_millis(5));
+                    }
+                    true
+                })
+                .unwrap();
+        });
+        appends += 1;
+    }
     let counters = index.counters();
     println!("{counters:?}");
-    assert_eq!((counters.appends, counters.writer_waits), (2, 1));
+    assert_eq!((counters.appends, counters.writer_waits, counters.compactions), (appends, 1, appends));
     assert!(counters.writer_wait_nanos > 0);
 }

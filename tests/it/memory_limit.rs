@@ -8,13 +8,14 @@ use rand::{Rng, SeedableRng};
 use crate::data::{in_pool, uniform};
 use crate::deletes::{L2, contents, params};
 
-fn kinds() -> [(&'static str, IndexBuilder); 4] {
+/// With a limit that some thousand rows or more exceed.
+fn kinds() -> [(&'static str, IndexBuilder, usize); 4] {
     let builder = || Index::builder(8, L2);
     [
-        ("graph", builder().params(params())),
-        ("graph without codes", builder().params(params()).codes(Coding::Off)),
-        ("flat", builder().flat()),
-        ("flat without codes", builder().flat().codes(Coding::Off)),
+        ("graph", builder().params(params()), 2_000_000),
+        ("graph without codes", builder().params(params()).codes(Coding::Off), 2_000_000),
+        ("flat", builder().flat(), 2_000_000),
+        ("flat without codes", builder().flat().codes(Coding::Off), 200_000),
     ]
 }
 
@@ -34,9 +35,8 @@ fn refused(error: Error) -> (usize, usize, usize) {
 
 #[test]
 fn a_limit_is_honored_and_what_it_refuses_changes_nothing() {
-    for (kind, builder) in kinds() {
+    for (kind, builder, limit) in kinds() {
         for threads in [1, 3] {
-            let limit = 2_000_000;
             let index = builder.clone().memory_limit(limit).build().unwrap();
             assert_eq!(index.memory_limit(), Some(limit));
             let batch = |at: usize| uniform(500, 8, at as u64);
@@ -86,7 +86,7 @@ fn a_limit_is_honored_and_what_it_refuses_changes_nothing() {
 #[test]
 fn what_is_needed_is_foreseen() {
     let mut rng = StdRng::seed_from_u64(1);
-    for (kind, builder) in kinds() {
+    for (kind, builder, _) in kinds() {
         for threads in [1, 2] {
             let index = builder.clone().build().unwrap();
             let (mut foreseen, mut used) = (0, 0);
