@@ -12,8 +12,9 @@ use crate::vectors::ElementType;
 /// Result with Pennon's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Everything that can go wrong. A call that returns an error has changed nothing, with one exception: after a
-/// [save](crate::Index::save) whose last step failed, the sync of the directory, the old or the new index may load.
+/// Everything that can go wrong. A call that returns an error has changed nothing, with two exceptions: after a
+/// [save](crate::Index::save) whose last step failed, the sync of the directory, the old or the new index may load; and
+/// an append that was [cancelled](crate::Control::cancelled_by) may leave tombstones.
 ///
 /// A message does not repeat that of its [`source`](std::error::Error::source).
 #[derive(Debug, thiserror::Error)]
@@ -281,6 +282,34 @@ pub enum Error {
         path: PathBuf,
         /// The system's own error.
         source: io::Error,
+    },
+
+    /// The caller ended a long call by its [`Control`](crate::Control).
+    #[error("the {operation} was cancelled after {done} of {total} rows")]
+    Cancelled {
+        /// What was cancelled: `append`, `compaction` or `save`.
+        operation: &'static str,
+        /// Rows that were done; none of what was done shows.
+        done: u64,
+        /// All rows.
+        total: u64,
+    },
+
+    /// Another writer is at work, and the caller does not want to wait for it.
+    #[error("another writer is at work")]
+    Busy,
+
+    /// Rows are to be appended for which the memory limit leaves no room.
+    #[error(
+        "the memory limit is {limit} bytes: {resident} are in use, and the rows to append may need {needed}"
+    )]
+    MemoryLimit {
+        /// The limit, in bytes.
+        limit: usize,
+        /// Bytes in use: [`Index::resident_bytes`](crate::Index::resident_bytes).
+        resident: usize,
+        /// Bytes that the rows may need, at most.
+        needed: usize,
     },
 
     /// An index that is mapped from its files does not change.

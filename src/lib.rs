@@ -2,6 +2,7 @@
 
 // In reading order: each uses what stands above it.
 mod error;
+mod control;
 mod util;
 mod distance;
 mod vectors;
@@ -21,6 +22,7 @@ pub use collection::{
     Collection, CollectionBuilder, CollectionHits, CollectionReader, CollectionSearch, ColumnQuery, Filter,
     Fusion, Key, Written,
 };
+pub use control::{Control, Progress, Stage};
 pub use distance::{DistanceType, PreparedQuery};
 pub use error::{Error, Result};
 pub use format::LanceBatches;
@@ -30,7 +32,8 @@ pub use graph::{
 #[doc(hidden)]
 pub use index::CompactionStep;
 pub use index::{
-    BatchHits, Compaction, Cursor, GraphView, Index, IndexBuilder, IndexStats, Reader, ResidentBytes, Row,
+    BatchHits, Compaction, Counters, Cursor, GraphView, Index, IndexBuilder, IndexStats, Reader,
+    ResidentBytes, Row,
 };
 pub use metadata::Metadata;
 pub use persist::{Loaded, SaveOptions};

@@ -7,6 +7,8 @@ mod kit;
 
 #[path = "collection/concurrency.rs"]
 mod concurrency;
+#[path = "collection/control.rs"]
+mod control;
 #[path = "collection/filters.rs"]
 mod filters;
 #[path = "collection/fused.rs"]

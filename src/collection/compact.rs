@@ -8,9 +8,10 @@ use arrow_select::filter::filter_record_batch;
 
 use crate::collection::Collection;
 use crate::collection::table::{Part, Rows};
-use crate::error::Result;
+use crate::control::Control;
+use crate::error::{Error, Result};
 use crate::index::{Compaction, Index};
-use crate::util::atomics::lock;
+use crate::util::atomics::{lock, try_lock};
 
 /// A part of fewer live rows than this is put together with its neighbors.
 const SMALL: usize = 1024;
@@ -30,8 +31,23 @@ impl Collection {
     /// # Errors
     /// As [`Index::compact`]; the rows are the same then, and some of the indexes may be compacted.
     pub fn compact(&self) -> Result<Vec<Compaction>> {
-        let _one_at_a_time = lock(&self.compacting);
-        let reports = self.indexes.iter().map(Index::compact).collect::<Result<Vec<_>>>()?;
+        self.compact_controlled(&Control::new())
+    }
+
+    /// [`compact`](Self::compact) that can be watched and cancelled, as [`Index::compact_controlled`]. If it is
+    /// cancelled, the rows are the same, and some of the indexes may be compacted.
+    ///
+    /// # Errors
+    /// As [`compact`](Self::compact), [`Error::Cancelled`], and [`Error::Busy`] if it is not to wait for another
+    /// compaction.
+    pub fn compact_controlled(&self, control: &Control<'_>) -> Result<Vec<Compaction>> {
+        let _one_at_a_time = match try_lock(&self.compacting) {
+            Some(guard) => guard,
+            None if !control.waits() => return Err(Error::Busy),
+            None => lock(&self.compacting),
+        };
+        let compact = |index: &Index| index.compact_controlled(control);
+        let reports = self.indexes.iter().map(compact).collect::<Result<Vec<_>>>()?;
         let next_row_id = lock(&self.writer);
         let rows = self.shared.current.load().rows.compacted()?;
         let _keys = lock(&self.shared.keys);

@@ -137,6 +137,14 @@ impl Keys {
         }
     }
 
+    /// Bytes by which [`resident_bytes`](Self::resident_bytes) grows at most with so many keys more.
+    pub fn growth(&self, keys: usize) -> usize {
+        // A power of two of buckets, of which an eighth stays empty, each with a control byte. They are doubled when more
+        // than half of them are in use, or are not because keys were deleted.
+        let buckets = (self.entries.len() + keys) * 4 * 8 / 7 + 8;
+        (buckets * (size_of::<Entry>() + 1) + 64).saturating_sub(self.resident_bytes())
+    }
+
     pub fn resident_bytes(&self) -> usize {
         self.entries.allocation_size()
     }

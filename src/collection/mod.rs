@@ -29,7 +29,7 @@ use arrow_schema::{Schema, SchemaRef};
 use crate::distance::DistanceType;
 use crate::error::Result;
 use crate::graph::BuildParams;
-use crate::index::{Index, Reader};
+use crate::index::{Index, MemoryLimit, Reader};
 use crate::util::atomics::{Mutex, Pointer, lock};
 
 use key::Keys;
@@ -98,6 +98,7 @@ pub struct Collection {
     writer: Mutex<u64>,
     /// Compactions wait for each other.
     compacting: Mutex<()>,
+    memory_limit: MemoryLimit,
 }
 
 /// What readers share with the writers.
@@ -125,6 +126,7 @@ pub struct CollectionBuilder {
     vectors: Vec<(String, DistanceType)>,
     key: Option<String>,
     params: Option<BuildParams>,
+    memory_limit: Option<usize>,
 }
 
 impl CollectionBuilder {
@@ -152,6 +154,13 @@ impl CollectionBuilder {
         self
     }
 
+    /// Refuses appends and upserts that would make [`Collection::resident_bytes`] exceed so many bytes; see
+    /// [`Collection::set_memory_limit`].
+    pub fn memory_limit(mut self, bytes: usize) -> Self {
+        self.memory_limit = Some(bytes);
+        self
+    }
+
     /// The collection.
     ///
     /// # Errors
@@ -164,7 +173,7 @@ impl CollectionBuilder {
     /// [`Error::InvalidColumn`]: crate::Error::InvalidColumn
     /// [`Error::UnsupportedType`]: crate::Error::UnsupportedType
     pub fn build(self) -> Result<Collection> {
-        let Self { schema, vectors, key, params } = self;
+        let Self { schema, vectors, key, params, memory_limit } = self;
         let named: Vec<(&str, DistanceType)> =
             vectors.iter().map(|(name, distance_type)| (name.as_str(), *distance_type)).collect();
         let layout = Layout::try_new(&schema, &named, key.as_deref())?;
@@ -179,7 +188,9 @@ impl CollectionBuilder {
             }
         });
         let indexes = indexes.collect::<Result<_>>()?;
-        Ok(Collection::of(layout, indexes, Rows::new([], &[]), Keys::default(), 0))
+        let collection = Collection::of(layout, indexes, Rows::new([], &[]), Keys::default(), 0);
+        collection.set_memory_limit(memory_limit);
+        Ok(collection)
     }
 }
 
@@ -200,7 +211,7 @@ impl Collection {
     /// A collection without rows, of batches of a schema: with graphs of the default parameters, unless told otherwise.
     pub fn builder(schema: impl Into<Arc<Schema>>) -> CollectionBuilder {
         let (vectors, key, params) = (Vec::new(), None, Some(BuildParams::default()));
-        CollectionBuilder { schema: schema.into(), vectors, key, params }
+        CollectionBuilder { schema: schema.into(), vectors, key, params, memory_limit: None }
     }
 
     fn of(layout: Layout, indexes: Box<[Index]>, rows: Rows, keys: Keys, next_row_id: u64) -> Self {
@@ -211,6 +222,7 @@ impl Collection {
             indexes,
             writer: Mutex::new(next_row_id),
             compacting: Mutex::new(()),
+            memory_limit: MemoryLimit::default(),
         }
     }
 
@@ -263,6 +275,18 @@ impl Collection {
     pub fn resident_bytes(&self) -> usize {
         let indexes: usize = self.indexes.iter().map(Index::resident_bytes).sum();
         indexes + lock(&self.shared.keys).resident_bytes()
+    }
+
+    /// Refuses appends and upserts from now on that would make [`resident_bytes`](Self::resident_bytes) exceed so many
+    /// bytes, or refuses none: the limit of [`Index::set_memory_limit`], for all columns of vectors and the keys
+    /// together.
+    pub fn set_memory_limit(&self, bytes: Option<usize>) {
+        self.memory_limit.set(bytes);
+    }
+
+    /// The [limit](Self::set_memory_limit) of resident bytes, if there is one.
+    pub fn memory_limit(&self) -> Option<usize> {
+        self.memory_limit.get()
     }
 
     /// The columns, in which vectors are lists of a fixed size and may be null.

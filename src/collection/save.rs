@@ -16,6 +16,7 @@ use crate::collection::key::{Keys, key_of};
 use crate::collection::layout::Layout;
 use crate::collection::table::{Part, Rows};
 use crate::collection::{Collection, CollectionReader};
+use crate::control::Control;
 use crate::distance::DistanceType;
 use crate::error::{Error, Result};
 use crate::index::{Index, Reader};
@@ -47,7 +48,15 @@ impl CollectionReader {
     /// # Errors
     /// As [`Reader::save`].
     pub fn save(&self, dir: impl AsRef<Path>) -> Result<()> {
-        save_set(dir.as_ref(), || self.set())
+        self.save_controlled(dir, &Control::new())
+    }
+
+    /// [`save`](Self::save) that can be watched and cancelled. A save that is cancelled leaves what was saved before.
+    ///
+    /// # Errors
+    /// As [`save`](Self::save), and [`Error::Cancelled`].
+    pub fn save_controlled(&self, dir: impl AsRef<Path>, control: &Control<'_>) -> Result<()> {
+        save_set(dir.as_ref(), control, || self.set())
     }
 
     fn set(&self) -> Result<Set<Reader>> {
@@ -97,7 +106,15 @@ impl Collection {
     /// # Errors
     /// As there.
     pub fn save(&self, dir: impl AsRef<Path>) -> Result<()> {
-        save_set(dir.as_ref(), || self.reader().set())
+        self.save_controlled(dir, &Control::new())
+    }
+
+    /// [`save`](Self::save) that can be watched and cancelled; see [`CollectionReader::save_controlled`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn save_controlled(&self, dir: impl AsRef<Path>, control: &Control<'_>) -> Result<()> {
+        save_set(dir.as_ref(), control, || self.reader().set())
     }
 
     /// The collection that was last saved into a directory, in memory. Row ids are what they were. All bytes are checked,

@@ -11,6 +11,7 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Instant;
 
 use arrow_array::{FixedSizeListArray, RecordBatch};
 use hashbrown::HashTable;
@@ -19,9 +20,10 @@ use crate::collection::key::{Key, Keys, key_of};
 use crate::collection::layout::invalid;
 use crate::collection::table::{Part, Rows};
 use crate::collection::{Collection, State};
+use crate::control::Control;
 use crate::error::{Error, Result};
 use crate::index::Index;
-use crate::util::atomics::lock;
+use crate::util::atomics::{MutexGuard, lock, try_lock};
 use crate::vectors::{Appended, RowIds};
 
 /// What became of a batch.
@@ -46,9 +48,29 @@ impl Collection {
     ///   [`Error::DimensionMismatch`], [`Error::RaggedList`], [`Error::UnsupportedType`]), or null where the schema
     ///   does not allow it ([`Error::Arrow`]),
     /// - a key is null ([`Error::NullKey`]) or taken ([`Error::DuplicateKey`]),
-    /// - there are too many rows ([`Error::TooManyVectors`]).
+    /// - there are too many rows ([`Error::TooManyVectors`]), or the memory limit leaves no room
+    ///   ([`Error::MemoryLimit`]).
     pub fn append(&self, batch: &RecordBatch) -> Result<Written> {
-        self.write(batch, false)
+        self.append_controlled(batch, &Control::new())
+    }
+
+    /// [`append`](Self::append) that can be watched and cancelled, or does not wait for other writers. An append that is
+    /// cancelled has appended nothing: the collection is as it was, but for tombstones in its indexes.
+    ///
+    /// # Errors
+    /// As [`append`](Self::append), and
+    /// - [`Error::Cancelled`] if the caller ended it,
+    /// - [`Error::Busy`] if another writer is at work and it is not to wait.
+    pub fn append_controlled(&self, batch: &RecordBatch, control: &Control<'_>) -> Result<Written> {
+        self.write(batch, false, control)
+    }
+
+    /// [`append`](Self::append) that does not wait for other writers: [`Control::no_wait`].
+    ///
+    /// # Errors
+    /// As [`append`](Self::append), and [`Error::Busy`] if another writer is at work.
+    pub fn try_append(&self, batch: &RecordBatch) -> Result<Written> {
+        self.append_controlled(batch, &Control::new().no_wait())
     }
 
     /// Appends the rows of a batch in the place of live rows with the same keys: readers see the old ones or the new
@@ -57,22 +79,49 @@ impl Collection {
     /// # Errors
     /// As [`append`](Self::append) but for keys that are taken, and [`Error::NoKey`] if the collection has no key.
     pub fn upsert(&self, batch: &RecordBatch) -> Result<Written> {
+        self.upsert_controlled(batch, &Control::new())
+    }
+
+    /// [`upsert`](Self::upsert) that can be watched and cancelled, as [`append_controlled`](Self::append_controlled).
+    ///
+    /// # Errors
+    /// As [`append_controlled`](Self::append_controlled) but for keys that are taken, and [`Error::NoKey`] if the
+    /// collection has no key.
+    pub fn upsert_controlled(&self, batch: &RecordBatch, control: &Control<'_>) -> Result<Written> {
         if self.shared.layout.key.is_none() {
             return Err(Error::NoKey);
         }
-        self.write(batch, true)
+        self.write(batch, true, control)
     }
 
-    fn write(&self, batch: &RecordBatch, replace: bool) -> Result<Written> {
+    /// The lock of writers, or none if another writer has it and the caller does not want to wait.
+    fn lock_writer(&self, control: &Control<'_>) -> Result<MutexGuard<'_, u64>> {
+        if let Some(writer) = try_lock(&self.writer) {
+            return Ok(writer);
+        }
+        if !control.waits() {
+            return Err(Error::Busy);
+        }
+        let began = Instant::now();
+        let writer = lock(&self.writer);
+        // Whoever writes here writes to all indexes.
+        self.indexes.iter().for_each(|index| index.waited(began.elapsed()));
+        Ok(writer)
+    }
+
+    fn write(&self, batch: &RecordBatch, replace: bool, control: &Control<'_>) -> Result<Written> {
         let layout = &self.shared.layout;
         let (vectors, columns) = layout.split(batch)?;
-        let mut writer = lock(&self.writer);
+        let mut writer = self.lock_writer(control)?;
         let state = self.shared.current.load();
         let (len, added) = (state.rows.version.vectors(), columns.num_rows());
         // A position and the count of all positions are 32 bits wide.
         if u32::try_from(len.saturating_add(added)).is_err() {
             return Err(Error::TooManyVectors { len, added });
         }
+        let growth = || self.indexes.iter().map(|index| index.growth(added)).sum::<usize>();
+        let keys = || if layout.key.is_some() { lock(&self.shared.keys).growth(added) } else { 0 };
+        self.memory_limit.check(|| self.resident_bytes(), || growth() + keys())?;
         let start = *writer;
         let overflow = Error::RowIdOverflow { row_id_start: start, rows: added };
         let row_ids = start..start.checked_add(added as u64).ok_or(overflow)?;
@@ -80,7 +129,7 @@ impl Collection {
             Some(key) => self.check_keys(&columns, key, &state.rows, replace)?,
             None => Vec::new(),
         };
-        let appended = self.link(&vectors, row_ids.start, &mut writer, row_ids.end)?;
+        let appended = self.link(&vectors, row_ids.clone(), &mut writer, control)?;
         if added == 0 {
             return Ok(Written { row_ids, replaced: 0, vectors: appended });
         }
@@ -109,13 +158,16 @@ impl Collection {
     fn link(
         &self,
         vectors: &[FixedSizeListArray],
-        start: u64,
+        row_ids: Range<u64>,
         writer: &mut u64,
-        end: u64,
+        control: &Control<'_>,
     ) -> Result<Vec<Appended>> {
+        let Range { start, end } = row_ids;
+        // Others write to the indexes for moments only.
+        let control = control.waiting();
         let mut appended = Vec::with_capacity(self.indexes.len());
         for (index, vectors) in self.indexes.iter().zip(vectors) {
-            match index.append_unique(vectors, start) {
+            match index.append_unique_controlled(vectors, start, &control) {
                 Ok(placed) => appended.push(placed),
                 Err(error) => {
                     // Row ids that some of the indexes have seen are not given out again.
@@ -164,7 +216,7 @@ impl Collection {
     /// [`Error::UnknownKey`] for the first key that no live row has, [`Error::NoKey`] if the collection has no key, and
     /// [`Error::InvalidColumn`] if a key is not of the type of the key column.
     pub fn delete<'k, K: Into<Key<'k>>>(&self, keys: impl IntoIterator<Item = K>) -> Result<usize> {
-        let _writing = lock(&self.writer);
+        let _writing = self.lock_writer(&Control::new())?;
         let state = self.shared.current.load();
         let mut directory = lock(&self.shared.keys);
         let find = |key: K| {
@@ -182,7 +234,7 @@ impl Collection {
     /// # Errors
     /// [`Error::UnknownRowId`] for the first row id that no live row has.
     pub fn delete_rows(&self, row_ids: &[u64]) -> Result<usize> {
-        let _writing = lock(&self.writer);
+        let _writing = self.lock_writer(&Control::new())?;
         let state = self.shared.current.load();
         let mut directory = lock(&self.shared.keys);
         if let Some(&row_id) = row_ids.iter().find(|&&row_id| !state.rows.is_live(row_id)) {

@@ -34,6 +34,7 @@
 
 mod build;
 mod exchange;
+mod growth;
 mod health;
 mod memory;
 mod order;
@@ -207,6 +208,18 @@ impl HnswGraph {
     /// - the source is shorter than `ids.end` ([`Error::SourceTooShort`]),
     /// - the source has another metric or dimension than in earlier inserts ([`Error::SourceMismatch`]).
     pub fn insert_batch<S: VectorSource + ?Sized>(&self, ids: Range<u32>, source: &S) -> Result<()> {
+        self.insert_batch_while(ids, source, &|_, _| Ok(()))
+    }
+
+    /// Inserts nodes as [`insert_batch`](Self::insert_batch) does, as long as `proceed` does not refuse. If it does,
+    /// some of the nodes are linked and none is visible; [`show_linked`](Self::show_linked) or the next insert goes on
+    /// from there.
+    pub(crate) fn insert_batch_while<S: VectorSource + ?Sized>(
+        &self,
+        ids: Range<u32>,
+        source: &S,
+        proceed: &dyn Fn(u64, u64) -> Result<()>,
+    ) -> Result<()> {
         let mut writer = self.lock_writer();
         let next = self.watermarks.visible();
         if ids.start != next || ids.end < ids.start {
@@ -223,9 +236,17 @@ impl HnswGraph {
             return Err(Error::SourceTooShort { len, needed });
         }
         self.check_metric(source)?;
-        self.build(&mut writer, ids.end, source);
+        self.build(&mut writer, ids.end, source, proceed)?;
         self.watermarks.publish_visible(ids.end);
         Ok(())
+    }
+
+    /// Makes all nodes visible that are linked. Returns their number.
+    pub(crate) fn show_linked(&self) -> u32 {
+        let _writer = self.lock_writer();
+        let linked = self.watermarks.load().ready;
+        self.watermarks.publish_visible(linked);
+        linked
     }
 
     /// Bytes of everything the graph holds.

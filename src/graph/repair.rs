@@ -61,8 +61,15 @@ impl HnswGraph {
     /// of this graph, as of some time, `kept` has the live vectors alone.
     ///
     /// Inserts wait only while some lists are copied, and go on in between: the nodes that they add, and the edges to
-    /// these, are left out.
-    pub(crate) fn compacted<S, K>(&self, live: &[u32], source: &S, kept: &K) -> Result<Self>
+    /// these, are left out. `proceed` is asked before some lists of level 0 are made, with how many are done and how
+    /// many there are, and ends it if it refuses.
+    pub(crate) fn compacted<S, K>(
+        &self,
+        live: &[u32],
+        source: &S,
+        kept: &K,
+        proceed: &dyn Fn(u64, u64) -> Result<()>,
+    ) -> Result<Self>
     where
         S: VectorSource + ?Sized,
         K: VectorSource + ?Sized,
@@ -83,11 +90,13 @@ impl HnswGraph {
         let repair = Repair { level: 0, end, dead_share };
         let mut lists = Vec::with_capacity(live.len());
         for ids in live.chunks(AT_A_TIME) {
+            proceed(lists.len() as u64, live.len() as u64)?;
             let copied = self.copied_lists(0, ids, end);
             lists.extend(map(&copied, |(id, edges)| {
                 renumber(self.mended(repair, *id, edges.clone(), &is_live, source))
             }));
         }
+        proceed(live.len() as u64, live.len() as u64)?;
         let nodes = {
             let writer = self.lock_writer();
             self.upper_nodes(end, writer.upper_rows)

@@ -1,6 +1,11 @@
 //! Generations without their dead rows: in the place of the current one, and copies.
 
+use std::sync::Arc;
+
+use tracing::{info, info_span};
+
 use crate::codes::Codes;
+use crate::control::{Control, Stage};
 use crate::error::{Error, Result};
 use crate::graph::HnswGraph;
 use crate::index::generation::Generation;
@@ -54,14 +59,47 @@ impl Index {
     /// # Errors
     /// [`Error::TooManyVectors`] if what is appended meanwhile exceeds the limit; the index is as it was then.
     pub fn compact(&self) -> Result<Compaction> {
-        self.compact_watched(&mut |_| true)
+        self.compact_controlled(&Control::new())
+    }
+
+    /// [`compact`](Self::compact) that can be watched and cancelled: it looks at `control` between some thousand rows,
+    /// and before the last rows follow. A compaction that is cancelled leaves the index as it was.
+    ///
+    /// # Errors
+    /// As [`compact`](Self::compact), [`Error::Cancelled`], and [`Error::Busy`] if it is not to wait for another
+    /// compaction.
+    pub fn compact_controlled(&self, control: &Control<'_>) -> Result<Compaction> {
+        self.compact_steps(control, &mut |_| true)
     }
 
     /// [`compact`](Self::compact) with a look at its steps; where `watch` returns false, the step is left out. For
     /// tests: a compaction that leaves out a step loses changes.
     #[doc(hidden)]
     pub fn compact_watched(&self, watch: &mut dyn FnMut(CompactionStep) -> bool) -> Result<Compaction> {
-        self.generations.replace(|old| Next::begin(old, old.version()), watch)
+        self.compact_steps(&Control::new(), watch)
+    }
+
+    fn compact_steps(
+        &self,
+        control: &Control<'_>,
+        watch: &mut dyn FnMut(CompactionStep) -> bool,
+    ) -> Result<Compaction> {
+        let version = self.version();
+        let _span = info_span!("compact", rows = version.live(), dead = version.deletes()).entered();
+        let begin = |old: &Arc<Generation>| Next::begin(old, old.version(), *control);
+        let outcome = if control.waits() {
+            self.generations.replace(begin, watch)
+        } else {
+            self.generations.try_replace(begin, watch).unwrap_or(Err(Error::Busy))
+        };
+        match &outcome {
+            Ok(Compaction { to, kept, followed, removed, buried, .. }) => {
+                let generation = to.generation();
+                info!(generation, kept, followed, removed, buried, "compacted");
+            }
+            Err(error) => info!(%error, "nothing was compacted"),
+        }
+        outcome
     }
 
     /// A copy of the live rows whose ids are given out anew so that rows that a search meets together lie together:
@@ -109,7 +147,10 @@ impl Reader {
             None => (0..version.vectors() as u32).collect(),
         };
         let store = old.store.copied(&ids)?;
-        let graph = old.graph.as_ref().map(|graph| graph.compacted(&ids, &old.view(version), &store.view()));
+        let graph = old
+            .graph
+            .as_ref()
+            .map(|graph| graph.compacted(&ids, &old.view(version), &store.view(), &|_, _| Ok(())));
         let codes = old.codes.as_ref().map(|codes| codes.retain(&ids));
         Ok(Index::of(Generation::with_codes(store, graph.transpose()?, &[], codes)))
     }
@@ -118,13 +159,14 @@ impl Reader {
 impl Generation {
     /// The live rows of a version alone, over the same buffers.
     pub fn without_dead(&self, version: IndexVersion) -> Result<Self> {
-        let Next { store, graph, codes, .. } = Next::begin(self, version)?;
+        let Next { store, graph, codes, .. } = Next::begin(self, version, Control::new())?;
         Ok(Self::with_codes(store, graph, &[], codes))
     }
 }
 
 /// A generation that is made from another.
-struct Next {
+struct Next<'a> {
+    control: Control<'a>,
     store: ArrowFixedSizeListVectorStore,
     graph: Option<HnswGraph>,
     rows: Rows,
@@ -140,37 +182,44 @@ struct Next {
     from: IndexVersion,
 }
 
-impl Next {
+impl<'a> Next<'a> {
     /// The live rows of a version.
-    fn begin(old: &Generation, version: IndexVersion) -> Result<Self> {
+    fn begin(old: &Generation, version: IndexVersion, control: Control<'a>) -> Result<Self> {
+        let proceed = |done, total| control.check(Stage::Compact, done, total);
+        proceed(0, version.live() as u64)?;
         let ids: Vec<u32> = old.live_ids(version).set_indices_u32().collect();
         let store = old.store.emptied();
         store.extend_from(&old.store, &ids);
         let graph = match &old.graph {
             Some(graph) if ids.len() < version.vectors() / REBUILD => {
                 let graph = HnswGraph::try_new(graph.params().clone())?;
-                graph.insert_batch(0..ids.len() as u32, &store.view())?;
+                graph.insert_batch_while(0..ids.len() as u32, &store.view(), &proceed)?;
                 Some(graph)
             }
-            Some(graph) => Some(graph.compacted(&ids, &old.view(version), &store.view())?),
+            Some(graph) => Some(graph.compacted(&ids, &old.view(version), &store.view(), &proceed)?),
             None => None,
         };
         let codes = old.codes.as_ref().map(|codes| codes.retain(&ids));
         let (rows, kept) = (Rows::new(), ids.len());
-        let mut next = Self { store, graph, rows, codes, ids, kept, dead: Vec::new(), from: version };
+        let dead = Vec::new();
+        let mut next = Self { control, store, graph, rows, codes, ids, kept, dead, from: version };
         if old.lock_rows().entered() > 0 {
-            next.rows.catch_up(kept as u32, &next.store.view());
+            next.rows.catch_up(kept as u32, &next.store.view(), |_| false);
         }
         Ok(next)
     }
 }
 
-impl Successor for Next {
+impl Successor for Next<'_> {
     type Generation = Generation;
     type Error = Error;
     type Report = Compaction;
 
     fn follow(&mut self, old: &Generation, version: IndexVersion) -> Result<usize> {
+        // What follows is not foreseen in the total; only the end of it is looked for.
+        let (control, kept) = (self.control, self.kept as u64);
+        let proceed = |_, _| control.check(Stage::Compact, kept, kept);
+        proceed(kept, kept)?;
         let appended = self.from.vectors() as u32..version.vectors() as u32;
         let rows = appended.len();
         let before = self.ids.len();
@@ -178,14 +227,14 @@ impl Successor for Next {
         self.store.extend_from(&old.store, &self.ids[before..]);
         let end = self.ids.len() as u32;
         if let Some(graph) = &self.graph {
-            graph.insert_batch(before as u32..end, &self.store.view())?;
+            graph.insert_batch_while(before as u32..end, &self.store.view(), &proceed)?;
         }
         if let Some(codes) = &self.codes {
             let rows = self.store.view();
             codes.extend(end, |id| rows.widened(id));
         }
         if self.rows.entered() > 0 {
-            self.rows.catch_up(end, &self.store.view());
+            self.rows.catch_up(end, &self.store.view(), |_| false);
         }
         self.from = version;
         Ok(rows)
@@ -208,6 +257,7 @@ impl Successor for Next {
     fn finish(self, old: &Generation) -> (Generation, Compaction) {
         self.store.add_skipped(old.store.skipped());
         let mut next = Generation::with_codes(self.store, self.graph, &self.dead, self.codes);
+        next.tally = Arc::clone(&old.tally);
         *next.lock_rows() = self.rows;
         next.loaded_vector_bytes = old.loaded_vector_bytes;
         let report = Compaction {
@@ -219,6 +269,7 @@ impl Successor for Next {
             buried: self.dead.len(),
             ids: self.ids,
         };
+        next.tally.compacted(&report);
         (next, report)
     }
 }

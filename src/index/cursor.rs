@@ -42,9 +42,10 @@ impl Cursor {
             None => {
                 let all =
                     SearchParams { k: usize::MAX, deadline: None, max_distances: None, ..params.clone() };
-                Rows::Sorted(reader.search_exact(query, &all)?.into_iter())
+                Rows::Sorted(reader.generation().scan(query, &all, reader.version())?.into_iter())
             }
         };
+        reader.generation().tally.opened_cursor();
         Ok(Self { reader, rows, page: Vec::new().into_iter(), k: params.k.max(1) })
     }
 

@@ -1,6 +1,7 @@
 //! An index as Lance's batches, and an index put together from them or from files.
 
 use arrow_array::{Array, RecordBatch};
+use tracing::{debug, debug_span};
 
 use crate::codes::Codes;
 use crate::error::{Error, Result};
@@ -37,6 +38,7 @@ impl Reader {
     /// # Errors
     /// As [`HnswGraph::to_lance_hnsw_batch`] and [`VectorStoreSnapshot::to_record_batch`].
     pub fn to_lance_batches(&self) -> Result<LanceBatches> {
+        let _span = debug_span!("export", rows = self.len(), dead = self.tombstones()).entered();
         let vectors = self.snapshot();
         vectors.check_lance()?;
         if self.tombstones() > 0 {
@@ -44,7 +46,9 @@ impl Reader {
         }
         let graph = self.generation().graph.as_ref();
         let graph = graph.map(|graph| graph.to_lance_hnsw_batch(Some(vectors.len()))).transpose()?;
-        Ok(LanceBatches { graph, vectors: vectors.to_record_batch()? })
+        let batches = LanceBatches { graph, vectors: vectors.to_record_batch()? };
+        debug!(graph_rows = batches.graph.as_ref().map(RecordBatch::num_rows), "exported");
+        Ok(batches)
     }
 
     /// All of the version, to be written. Appends wait while the graph is copied.
@@ -83,6 +87,7 @@ impl Index {
     /// - [`Error::InvalidBatch`] if either batch is malformed, or they are not of the same rows,
     /// - what [`builder`](Self::builder) and [`append_unique`](Self::append_unique) refuse.
     pub fn from_lance_batches(batches: &LanceBatches) -> Result<Self> {
+        let _span = debug_span!("import", rows = batches.vectors.num_rows()).entered();
         let storage = Storage::of(&batches.vectors)?;
         let graph = batches.graph.as_ref().map(HnswGraph::from_lance_hnsw_batch).transpose()?;
         let (element_type, dim) = ElementType::of_vectors(storage.vectors.data_type())?;
@@ -98,6 +103,7 @@ impl Index {
                 return invalid(format!("{} vectors for {} nodes", store.committed_len(), graph.len()));
             }
         }
+        debug!(graph = graph.is_some(), rows = store.committed_len(), "imported");
         Ok(Self::of(Generation::new(store, graph, &[], Coding::default())))
     }
 

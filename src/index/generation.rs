@@ -9,6 +9,7 @@ use arrow_buffer::BooleanBuffer;
 use crate::codes::Codes;
 use crate::error::{Error, Result};
 use crate::graph::{Coding, HnswGraph};
+use crate::index::counters::Tally;
 use crate::index::handover;
 use crate::index::row_lookup::Rows;
 use crate::search::IndexVersion;
@@ -37,6 +38,8 @@ pub(crate) struct Generation {
     /// Bytes of the files that its graph and its vectors were loaded from, as far as they are on the heap.
     pub loaded_graph_bytes: usize,
     pub loaded_vector_bytes: usize,
+    /// The counters of the index, which its generations share.
+    pub tally: Arc<Tally>,
 }
 
 /// A number that no other generation in this process has. A part of it is drawn by the process, so that a version that
@@ -84,6 +87,7 @@ impl Generation {
             read_only: false,
             loaded_graph_bytes: 0,
             loaded_vector_bytes: 0,
+            tally: Arc::default(),
         };
         generation.code_rows();
         generation
@@ -132,7 +136,8 @@ impl Generation {
                 return;
             }
             let next = end.min(rows.entered().saturating_add(AT_A_TIME));
-            rows.catch_up(next, &source);
+            let version = self.version();
+            rows.catch_up(next, &source, |id| self.versions.is_dead(id, version));
         }
     }
 
@@ -187,8 +192,8 @@ impl Generation {
         found.into_iter().zip(row_ids).map(|(id, row_id)| id.or_else(|| late(row_id))).collect()
     }
 
-    /// Codes the rows that were appended, where there is no graph to do it.
-    pub fn code_rows(&self) {
+    /// Codes all rows, where there is no graph to do it.
+    fn code_rows(&self) {
         if let Some(codes) = &self.codes {
             let rows = self.store.view();
             codes.extend(rows.len() as u32, |id| rows.widened(id));

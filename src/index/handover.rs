@@ -20,7 +20,7 @@
 use std::sync::Arc;
 
 use crate::search::IndexVersion;
-use crate::util::atomics::{Mutex, MutexGuard, Pointer, lock};
+use crate::util::atomics::{Mutex, MutexGuard, Pointer, lock, try_lock};
 
 /// Rounds of step 2, at most: an appender may be as fast as they are.
 const ROUNDS: usize = 8;
@@ -95,6 +95,14 @@ impl<G: Generation> Handover<G> {
         append(&self.current.load())
     }
 
+    /// Appends to the current generation, unless somebody has the lock of appends: then it gives `append` back.
+    pub fn try_append<T, F: FnOnce(&G) -> T>(&self, append: F) -> Result<T, F> {
+        match try_lock(&self.appending) {
+            Some(_appending) => Ok(append(&self.current.load())),
+            None => Err(append),
+        }
+    }
+
     /// Changes the current generation under the lock of its rows alone.
     pub fn change<T>(&self, change: impl FnOnce(&G, &mut G::Rows) -> T) -> T {
         loop {
@@ -114,7 +122,25 @@ impl<G: Generation> Handover<G> {
         begin: impl FnOnce(&Arc<G>) -> Result<S, S::Error>,
         watch: &mut dyn FnMut(CompactionStep) -> bool,
     ) -> Result<S::Report, S::Error> {
-        let _one_at_a_time = lock(&self.compacting);
+        self.replace_alone(&lock(&self.compacting), begin, watch)
+    }
+
+    /// [`replace`](Self::replace), unless another compaction is under way.
+    pub fn try_replace<S: Successor<Generation = G>>(
+        &self,
+        begin: impl FnOnce(&Arc<G>) -> Result<S, S::Error>,
+        watch: &mut dyn FnMut(CompactionStep) -> bool,
+    ) -> Option<Result<S::Report, S::Error>> {
+        let alone = try_lock(&self.compacting)?;
+        Some(self.replace_alone(&alone, begin, watch))
+    }
+
+    fn replace_alone<S: Successor<Generation = G>>(
+        &self,
+        _alone: &MutexGuard<'_, ()>,
+        begin: impl FnOnce(&Arc<G>) -> Result<S, S::Error>,
+        watch: &mut dyn FnMut(CompactionStep) -> bool,
+    ) -> Result<S::Report, S::Error> {
         let old = self.current.load();
         let mut next = begin(&old)?;
         watch(CompactionStep::Begun);

@@ -1,11 +1,14 @@
 //! The index: generations of rows with a graph or none, changed by writers and read through readers.
 
 mod batch;
+mod changes;
 mod compact;
+mod counters;
 mod cursor;
 mod export;
 mod generation;
 mod handover;
+mod memory;
 mod reader;
 mod row_lookup;
 mod stats;
@@ -13,21 +16,20 @@ mod write;
 
 use std::fmt;
 
-use arrow_array::{Array, FixedSizeListArray};
+use arrow_array::FixedSizeListArray;
 
 use crate::distance::DistanceType;
 use crate::error::Result;
 use crate::graph::{BuildParams, Coding, GraphHealth, HnswGraph};
 use crate::search::{Hits, IndexVersion, SearchParams};
-use crate::vectors::{
-    Appended, ArrowFixedSizeListVectorStore, ElementType, RowIds, SkippedRows, fixed_size_lists,
-};
+use crate::vectors::{ArrowFixedSizeListVectorStore, ElementType, SkippedRows};
 
 use handover::Handover;
-use write::OnDuplicate;
+pub(crate) use memory::MemoryLimit;
 
 pub use batch::BatchHits;
 pub use compact::Compaction;
+pub use counters::Counters;
 pub use cursor::Cursor;
 pub(crate) use export::Checkpoint;
 pub(crate) use generation::Generation;
@@ -53,6 +55,7 @@ pub struct Index {
     distance_type: DistanceType,
     element_type: ElementType,
     params: Option<BuildParams>,
+    memory_limit: MemoryLimit,
 }
 
 /// How an index without rows is made: [`Index::builder`].
@@ -64,6 +67,7 @@ pub struct IndexBuilder {
     element_type: ElementType,
     params: Option<BuildParams>,
     codes: Option<Coding>,
+    memory_limit: Option<usize>,
 }
 
 impl IndexBuilder {
@@ -93,6 +97,13 @@ impl IndexBuilder {
         self
     }
 
+    /// Refuses appends and upserts that would make [`Index::resident_bytes`] exceed so many bytes; see
+    /// [`Index::set_memory_limit`].
+    pub fn memory_limit(mut self, bytes: usize) -> Self {
+        self.memory_limit = Some(bytes);
+        self
+    }
+
     /// The index.
     ///
     /// # Errors
@@ -101,14 +112,16 @@ impl IndexBuilder {
     /// - [`Error::UnsupportedElement`](crate::Error::UnsupportedElement) if the distance type has no meaning for such
     ///   elements.
     pub fn build(self) -> Result<Index> {
-        let Self { dim, distance_type, element_type, params, codes } = self;
+        let Self { dim, distance_type, element_type, params, codes, memory_limit } = self;
         let store = ArrowFixedSizeListVectorStore::try_with_elements(element_type, dim, distance_type)?;
         let params = params.map(|params| match codes {
             Some(codes) => params.codes(codes),
             None => params,
         });
         let graph = params.map(HnswGraph::try_new).transpose()?;
-        Ok(Index::of(Generation::new(store, graph, &[], codes.unwrap_or_default())))
+        let index = Index::of(Generation::new(store, graph, &[], codes.unwrap_or_default()));
+        index.set_memory_limit(memory_limit);
+        Ok(index)
     }
 }
 
@@ -133,7 +146,8 @@ impl Index {
     /// An index without rows: with a graph of the default parameters over `f32`, unless told otherwise.
     pub fn builder(dim: usize, distance_type: DistanceType) -> IndexBuilder {
         let (element_type, params) = (ElementType::default(), Some(BuildParams::default()));
-        IndexBuilder { dim, distance_type, element_type, params, codes: None }
+        let (codes, memory_limit) = (None, None);
+        IndexBuilder { dim, distance_type, element_type, params, codes, memory_limit }
     }
 
     /// The index that begins with a generation.
@@ -144,94 +158,8 @@ impl Index {
             element_type: generation.store.element_type(),
             params: generation.graph.as_ref().map(HnswGraph::params).cloned(),
             generations: Handover::new(generation),
+            memory_limit: MemoryLimit::default(),
         }
-    }
-
-    /// Appends a batch of vectors, which stay in the caller's buffers: row `i` under the row id `row_ids + i` if that
-    /// is a `u64`, or under row ids of the caller's choice if it is a `UInt64Array`. Returns the vector ids of the
-    /// usable rows, which are searchable from now on, all at once, and says which rows were skipped.
-    ///
-    /// `vectors` is a `FixedSizeList`, or a `List` or `LargeList` whose rows have one length; the latter are copied
-    /// only if null rows have another length than the others. Rows without a usable vector are skipped and counted:
-    /// [`append_batch`](ArrowFixedSizeListVectorStore::append_batch) says which.
-    ///
-    /// # Errors
-    /// The index is as it was if
-    /// - the elements are of another type ([`Error::UnsupportedType`]),
-    /// - the lists have another length than `dim` ([`Error::DimensionMismatch`]), or different lengths
-    ///   ([`Error::RaggedList`]),
-    /// - there is not one row id for each row ([`Error::RowIdCount`], [`Error::NullRowId`],
-    ///   [`Error::RowIdOverflow`]),
-    /// - a live row or another row of the batch has the same row id ([`Error::DuplicateRowId`]),
-    /// - there are too many vectors ([`Error::TooManyVectors`]),
-    /// - it is mapped from files ([`Error::ReadOnly`]).
-    ///
-    /// [`Error::UnsupportedType`]: crate::Error::UnsupportedType
-    /// [`Error::DimensionMismatch`]: crate::Error::DimensionMismatch
-    /// [`Error::RaggedList`]: crate::Error::RaggedList
-    /// [`Error::RowIdCount`]: crate::Error::RowIdCount
-    /// [`Error::NullRowId`]: crate::Error::NullRowId
-    /// [`Error::RowIdOverflow`]: crate::Error::RowIdOverflow
-    /// [`Error::DuplicateRowId`]: crate::Error::DuplicateRowId
-    /// [`Error::TooManyVectors`]: crate::Error::TooManyVectors
-    /// [`Error::ReadOnly`]: crate::Error::ReadOnly
-    pub fn append(&self, vectors: &dyn Array, row_ids: impl Into<RowIds>) -> Result<Appended> {
-        self.write(vectors, row_ids.into(), OnDuplicate::Refuse)
-    }
-
-    /// [`append`](Self::append) for row ids that the caller knows to be new: they are not compared, and no memory is
-    /// spent on them until a row is deleted, checked or asked for. If two live rows share a row id after all, both are
-    /// found, and deletes and updates mean the later.
-    ///
-    /// # Errors
-    /// As [`append`](Self::append), except for duplicates.
-    pub fn append_unique(&self, vectors: &dyn Array, row_ids: impl Into<RowIds>) -> Result<Appended> {
-        self.write(vectors, row_ids.into(), OnDuplicate::Trust)
-    }
-
-    /// [`append_unique`](Self::append_unique) for several batches at once, each with the row id of its first row: they
-    /// are linked together, and all their rows show at one instant.
-    ///
-    /// # Errors
-    /// As [`append_unique`](Self::append_unique); nothing of any batch is appended then.
-    pub fn append_batches_unique(&self, batches: &[(FixedSizeListArray, u64)]) -> Result<Appended> {
-        self.generations.append(|generation| generation.write_batches(batches))
-    }
-
-    /// Appends a batch whose rows take the place of live rows with the same row ids: searches see the old ones or
-    /// the new ones. Of rows with the same row id in the batch the last one stays. A row that is skipped because it
-    /// has no usable vector also ends the older one.
-    ///
-    /// # Errors
-    /// As [`append`](Self::append), except for duplicates.
-    pub fn upsert(&self, vectors: &dyn Array, row_ids: impl Into<RowIds>) -> Result<Appended> {
-        self.write(vectors, row_ids.into(), OnDuplicate::Replace)
-    }
-
-    fn write(&self, vectors: &dyn Array, row_ids: RowIds, on_duplicate: OnDuplicate) -> Result<Appended> {
-        let vectors = fixed_size_lists(vectors, self.dim)?;
-        self.generations.append(|generation| generation.write(&vectors, row_ids, on_duplicate))
-    }
-
-    /// Deletes the live row of a row id: no search that starts after this returns it; those of older readers do.
-    /// Takes constant time, except that rows appended since the last delete or check are first entered in a directory.
-    /// Does not wait for an append that is under way, whose rows are not there yet; only for the moment in which
-    /// another change is made visible.
-    ///
-    /// # Errors
-    /// [`Error::UnknownRowId`](crate::Error::UnknownRowId) if no live row has that row id,
-    /// [`Error::ReadOnly`](crate::Error::ReadOnly) if the index is mapped from files.
-    pub fn delete(&self, row_id: u64) -> Result<()> {
-        self.delete_batch(&[row_id]).map(|_| ())
-    }
-
-    /// Deletes the live rows of some row ids, all at one instant, or none of them if one is unknown. A row id that is
-    /// given twice counts once. Returns how many rows were deleted.
-    ///
-    /// # Errors
-    /// As [`delete`](Self::delete), for the first unknown row id.
-    pub fn delete_batch(&self, row_ids: &[u64]) -> Result<usize> {
-        self.generations.change(|generation, rows| generation.delete(rows, row_ids))
     }
 
     /// The current version of the index, to read.

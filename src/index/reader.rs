@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use arrow_array::{FixedSizeListArray, RecordBatch, UInt64Array};
 use arrow_buffer::BooleanBuffer;
+use tracing::trace;
 
 use crate::distance::DistanceType;
 use crate::error::{Error, Result};
@@ -220,14 +221,29 @@ impl Generation {
     /// Searches a version, through the graph if there is one.
     pub fn search(&self, query: &[f32], params: &SearchParams, version: IndexVersion) -> Result<Hits> {
         match &self.graph {
-            Some(graph) => graph.search_version(query, params, &self.view(version), self.dead(version)),
+            Some(graph) => {
+                let hits = graph.search_version(query, params, &self.view(version), self.dead(version));
+                hits.inspect(|hits| self.searched(hits))
+            }
             None => self.search_exact(query, params, version),
         }
     }
 
     /// Compares every row of a version that qualifies.
     pub fn search_exact(&self, query: &[f32], params: &SearchParams, version: IndexVersion) -> Result<Hits> {
+        self.scan(query, params, version).inspect(|hits| self.searched(hits))
+    }
+
+    /// Compares every row of a version that qualifies, as a part of something else than a search.
+    pub fn scan(&self, query: &[f32], params: &SearchParams, version: IndexVersion) -> Result<Hits> {
         search_all(query, params, &self.view(version), self.dead(version), self.codes_of(version))
+    }
+
+    /// Counts a search.
+    fn searched(&self, hits: &Hits) {
+        self.tally.searched(hits.stats());
+        // Costs one load of a static as long as nobody traces searches.
+        trace!(rows = hits.len(), stats = ?hits.stats(), "searched");
     }
 }
 

@@ -12,6 +12,8 @@ use crate::util::hash::mix;
 use crate::vectors::VectorSource;
 
 const TABLES: usize = 256;
+/// Bytes that a table takes at most besides those that grow with its rows.
+const SMALL_TABLE: usize = 64;
 
 /// Consecutive row ids of consecutive ids.
 #[derive(Default)]
@@ -42,17 +44,33 @@ impl Rows {
         self.entered
     }
 
-    /// Enters the ids below `end`.
-    pub fn catch_up(&mut self, end: u32, source: &impl VectorSource) {
+    /// Enters the ids below `end`, of which `is_dead` knows those that are dead for good: an older row may have the row
+    /// id of such a one and be alive.
+    pub fn catch_up(&mut self, end: u32, source: &impl VectorSource, is_dead: impl Fn(u32) -> bool) {
         while self.entered < end {
             let (row_id, rows) = source.row_id_run(self.entered);
             let rows = rows.clamp(1, end - self.entered);
-            self.enter(row_id, self.entered, rows, source);
+            self.enter(row_id, self.entered, rows, source, &is_dead);
+        }
+    }
+
+    /// Leaves out the ids below `end`, which are dead for good, if all those before them are entered: the first of them
+    /// is `start`.
+    pub fn pass(&mut self, start: u32, end: u32) {
+        if self.entered == start {
+            self.entered = end;
         }
     }
 
     /// Enters `rows` rows at once; these are the next ids.
-    pub fn enter(&mut self, row_id: u64, id: u32, rows: u32, source: &impl VectorSource) {
+    pub fn enter(
+        &mut self,
+        row_id: u64,
+        id: u32,
+        rows: u32,
+        source: &impl VectorSource,
+        is_dead: &impl Fn(u32) -> bool,
+    ) {
         self.entered = id + rows;
         if let Some(last) = self.run_count.checked_sub(1) {
             let last = self.runs.get_or_insert_with(Chunked::new).get_mut_or_grow(last);
@@ -60,9 +78,11 @@ impl Rows {
             if row_id <= highest {
                 let low =
                     u32::try_from(highest - row_id).map_or(rows, |below| below.saturating_add(1).min(rows));
-                (0..low).for_each(|row| self.enter_other(row_id + u64::from(row), id + row, source));
+                for row in (0..low).filter(|row| !is_dead(id + row)) {
+                    self.enter_other(row_id + u64::from(row), id + row, source);
+                }
                 if low < rows {
-                    self.enter(row_id + u64::from(low), id + low, rows - low, source);
+                    self.enter(row_id + u64::from(low), id + low, rows - low, source, is_dead);
                 }
                 return;
             }
@@ -99,7 +119,6 @@ impl Rows {
     ) -> Option<u32> {
         let hash = mix(row_id);
         let other = self.others.get((hash >> 48) as usize % TABLES);
-        // Rows of a loaded index that were dead when it was saved are entered like any others.
         if let Some(&id) = other.and_then(|t| t.find(hash, |&other| source.row_id(other) == row_id))
             && !is_dead(id)
         {
@@ -141,6 +160,17 @@ impl Rows {
         let highest = last.map(|last| last.row_id + u64::from(last.rows - 1));
         // The tables hold what came after a higher row id, so runs have the highest of all.
         highest.is_none_or(|highest| highest < lowest)
+    }
+
+    /// Bytes by which [`resident_bytes`](Self::resident_bytes) grows at most until the ids below `end` are entered.
+    pub fn growth(&self, end: u32) -> usize {
+        let later = end.saturating_sub(self.entered);
+        let runs = Chunked::<Run>::bytes_for(self.run_count.saturating_add(later));
+        // A table is a power of two of buckets of five bytes, of which an eighth stays empty. It is doubled when more than
+        // half of them are in use, or are not because rows died.
+        let others = self.others.iter().map(HashTable::len).sum::<usize>() + later as usize;
+        let tables = TABLES * (size_of::<HashTable<u32>>() + SMALL_TABLE) + others * 4 * 5 * 8 / 7;
+        (runs + tables).saturating_sub(self.resident_bytes())
     }
 
     pub fn resident_bytes(&self) -> usize {

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::distance::DistanceType;
 use crate::graph::BuildParams;
 use crate::graph::LevelStats;
+use crate::index::counters::Tally;
 use crate::index::generation::Generation;
 use crate::index::{Index, Reader};
 use crate::vectors::{ElementType, SkippedRows};
@@ -117,7 +118,7 @@ impl Index {
 }
 
 impl Generation {
-    fn bytes_by_part(&self) -> ResidentBytes {
+    pub(super) fn bytes_by_part(&self) -> ResidentBytes {
         let [level_0, upper_levels, scratch] =
             self.graph.as_ref().map_or([0; 3], |graph| graph.bytes_by_part());
         ResidentBytes {
@@ -129,13 +130,18 @@ impl Generation {
             tombstones: self.versions.resident_bytes(),
             scratch,
             files: self.loaded_graph_bytes + self.loaded_vector_bytes,
-            // The generation and the store are in an `Arc` each, behind its two counts.
             fixed: size_of::<Index>()
-                + (2 * size_of::<usize>()).next_multiple_of(align_of::<Self>())
-                + size_of::<Self>()
+                + in_arc::<Self>()
+                + in_arc::<Tally>()
+                // The store counts itself, but not the counts of its `Arc`.
                 + 2 * size_of::<usize>(),
         }
     }
+}
+
+/// Bytes of what is in an `Arc`, behind its two counts.
+fn in_arc<T>() -> usize {
+    (2 * size_of::<usize>()).next_multiple_of(align_of::<T>()) + size_of::<T>()
 }
 
 impl fmt::Display for IndexStats {

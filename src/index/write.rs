@@ -5,14 +5,16 @@
 
 use arrow_array::{Array, FixedSizeListArray};
 
+use crate::control::{Control, Stage};
 use crate::error::{Error, Result};
 use crate::index::generation::Generation;
 use crate::index::row_lookup::Rows;
-use crate::vectors::MAX_VECTORS;
-use crate::vectors::{Appended, Placed, RowIds};
+use crate::vectors::{Appended, MAX_VECTORS, Placed, RowIds, SkippedRows, VectorSource};
 
 /// Rows looked up before a delete may come in between.
 const AT_A_TIME: usize = 4096;
+/// Rows coded between two looks at whether to go on, where there is no graph.
+const CODED_AT_A_TIME: u32 = 16 << 10;
 
 /// What it means when a live row has the row id of a new one.
 #[derive(Clone, Copy, PartialEq)]
@@ -32,21 +34,28 @@ impl Generation {
         vectors: &FixedSizeListArray,
         row_ids: RowIds,
         on_duplicate: OnDuplicate,
+        control: &Control<'_>,
     ) -> Result<Appended> {
         self.check_writable()?;
         if on_duplicate == OnDuplicate::Refuse {
             self.store.check_batch(vectors, &row_ids)?;
             self.check_new(vectors.len(), &row_ids)?;
         }
+        control.check(Stage::Append, 0, vectors.len() as u64)?;
+        let skipped = self.store.skipped();
         let placed = self.store.append(vectors, row_ids.clone())?;
-        self.link(placed.ids.end)?;
+        if let Err(error) = self.link(placed.ids.end, control) {
+            self.take_back(placed.ids.start, skipped);
+            return Err(error);
+        }
 
         let mut rows = self.lock_rows();
         let version = self.version();
         let mut deletes = version.deletes();
         if on_duplicate == OnDuplicate::Replace {
-            rows.catch_up(placed.ids.start, &self.store.view());
+            rows.catch_up(placed.ids.start, &self.store.view(), |id| self.versions.is_dead(id, version));
             deletes = self.bury_replaced(&mut rows, &placed, &row_ids, vectors.len());
+            self.tally.replaced(deletes - version.deletes());
         }
         self.versions.publish(version.then(placed.ids.end, deletes));
         Ok(Appended::new(version.generation(), vectors.len(), placed))
@@ -70,7 +79,7 @@ impl Generation {
             before += vectors.len() as u32;
         }
         let end = self.store.committed_len() as u32;
-        self.link(end)?;
+        self.link(end, &Control::new())?;
         let _publishing = self.lock_rows();
         let version = self.version();
         self.versions.publish(version.then(end, version.deletes()));
@@ -78,12 +87,50 @@ impl Generation {
     }
 
     /// Links all vectors below `end` into the graph, or codes them where there is none.
-    pub fn link(&self, end: u32) -> Result<()> {
-        let Some(graph) = &self.graph else {
-            self.code_rows();
-            return Ok(());
+    fn link(&self, end: u32, control: &Control<'_>) -> Result<()> {
+        let rows = self.store.view();
+        let proceed = |done, total| control.check(Stage::Append, done, total);
+        if let Some(graph) = &self.graph {
+            return graph.insert_batch_while(graph.len() as u32..end, &rows, &proceed);
+        }
+        let Some(codes) = &self.codes else { return Ok(()) };
+        let first = codes.len();
+        let mut coded = first;
+        while coded < end {
+            proceed(u64::from(coded - first), u64::from(end - first))?;
+            coded = end.min(coded.saturating_add(CODED_AT_A_TIME));
+            codes.extend(coded, |id| rows.widened(id));
+        }
+        proceed(u64::from(coded - first), u64::from(end - first))
+    }
+
+    /// Takes back the rows from `start` on, which no version shows yet, as if so many had been skipped before. Those that
+    /// are linked or coded cannot be undone: they become dead rows. One caller at a time.
+    fn take_back(&self, start: u32, skipped: SkippedRows) {
+        let done = match (&self.graph, &self.codes) {
+            (Some(graph), _) => graph.show_linked(),
+            (None, Some(codes)) => codes.len(),
+            (None, None) => start,
         };
-        graph.insert_batch(graph.len() as u32..end, &self.store.view())
+        let end = done.max(start);
+        // SAFETY: versions end at `start`, and whoever reads the index, reads a version. Graph and codes do not reach
+        // past `end`, and the caller is the only writer, whose views end here.
+        #[allow(unsafe_code, reason = "only the writer knows that nobody was given the ids")]
+        unsafe {
+            self.store.truncate(end, skipped);
+        }
+        if end == start {
+            return;
+        }
+        let mut rows = self.lock_rows();
+        let version = self.version();
+        let mut deletes = version.deletes();
+        for id in start..end {
+            deletes += 1;
+            self.versions.bury(id, deletes);
+        }
+        rows.pass(start, end);
+        self.versions.publish(version.then(end, deletes));
     }
 
     /// Checks that no row of a batch has the row id of a live row, or of another one of the batch. Deletes can go on
@@ -126,7 +173,7 @@ impl Generation {
             }
             while runs.next_if(|run| run.end <= row).is_some() {}
             if runs.peek().is_some_and(|run| run.contains(&row)) {
-                rows.enter(row_id, next, 1, &source);
+                rows.enter(row_id, next, 1, &source, &|_| false);
                 next += 1;
             }
         }
@@ -137,7 +184,8 @@ impl Generation {
     pub fn delete(&self, rows: &mut Rows, row_ids: &[u64]) -> Result<usize> {
         self.check_writable()?;
         let version = self.version();
-        rows.catch_up(version.vectors() as u32, &self.store.view());
+        let is_dead = |id| self.versions.is_dead(id, version);
+        rows.catch_up(version.vectors() as u32, &self.store.view(), is_dead);
         let find = |&row_id: &u64| {
             let id = self.find_entered(rows, row_id, version).ok_or(Error::UnknownRowId { row_id })?;
             Ok((id, row_id))
@@ -152,6 +200,7 @@ impl Generation {
             rows.forget(row_id, id);
         }
         self.versions.publish(version.then(version.vectors() as u32, deletes));
+        self.tally.deleted(found.len());
         Ok(found.len())
     }
 }

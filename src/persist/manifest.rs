@@ -58,6 +58,15 @@ pub(super) struct Files {
     pub codes: Option<Sum>,
 }
 
+impl Files {
+    /// Bytes of all files.
+    pub fn bytes(&self) -> u64 {
+        let optional = [self.graph, self.labels, self.rows, self.codes];
+        let optional = optional.into_iter().flatten();
+        optional.chain([self.vectors, self.tombstones]).map(|sum| sum.bytes).sum()
+    }
+}
+
 /// What is read before anything else can be understood.
 #[derive(Deserialize)]
 struct Version {

@@ -47,12 +47,13 @@ use std::path::Path;
 
 use arrow_array::RecordBatch;
 
+use crate::control::Control;
 use crate::error::Result;
 use crate::index::{Index, Reader};
 
 pub(crate) use set::{Columns, Set, load_set, save_set};
 
-use open::{Memory, Saved};
+use open::Memory;
 
 /// Column of the records of compact codes.
 const CODE_COLUMN: &str = "__code";
@@ -127,7 +128,21 @@ impl Reader {
     /// As [`save`](Self::save), and [`Error::LabelCount`](crate::Error::LabelCount) if there are fewer labels than
     /// vector ids.
     pub fn save_with(&self, dir: impl AsRef<Path>, options: &SaveOptions) -> Result<()> {
-        save::save(dir.as_ref(), options, self, || self.checkpoint())
+        self.save_controlled(dir, options, &Control::new())
+    }
+
+    /// [`save_with`](Self::save_with) that can be watched and cancelled: it looks at `control` between batches of some
+    /// megabytes. A save that is cancelled leaves the older index, and none of its files.
+    ///
+    /// # Errors
+    /// As [`save_with`](Self::save_with), and [`Error::Cancelled`](crate::Error::Cancelled).
+    pub fn save_controlled(
+        &self,
+        dir: impl AsRef<Path>,
+        options: &SaveOptions,
+        control: &Control<'_>,
+    ) -> Result<()> {
+        save::save(dir.as_ref(), options, control, self, || self.checkpoint())
     }
 }
 
@@ -145,7 +160,20 @@ impl Index {
     /// # Errors
     /// As [`Reader::save_with`].
     pub fn save_with(&self, dir: impl AsRef<Path>, options: &SaveOptions) -> Result<()> {
-        save::save(dir.as_ref(), options, &self.reader(), || self.checkpoint())
+        self.save_controlled(dir, options, &Control::new())
+    }
+
+    /// [`save_with`](Self::save_with) that can be watched and cancelled; see [`Reader::save_controlled`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn save_controlled(
+        &self,
+        dir: impl AsRef<Path>,
+        options: &SaveOptions,
+        control: &Control<'_>,
+    ) -> Result<()> {
+        save::save(dir.as_ref(), options, control, &self.reader(), || self.checkpoint())
     }
 
     /// The index that was last saved into a directory, in memory, with the labels and properties of the same save.
@@ -162,7 +190,7 @@ impl Index {
     /// - [`Error::Io`](crate::Error::Io) if there is no index or it cannot be read,
     /// - [`Error::CorruptIndex`](crate::Error::CorruptIndex) if a file is not what was saved.
     pub fn load(dir: impl AsRef<Path>) -> Result<Loaded> {
-        Saved::open(dir.as_ref())?.load(Memory::Heap)
+        open::load(dir.as_ref(), Memory::Heap)
     }
 
     /// The index that was last saved into a directory, served from its files: vectors, compact codes, row ids,
@@ -186,6 +214,6 @@ impl Index {
     /// As [`load`](Self::load).
     #[allow(unsafe_code, reason = "nothing but the caller can promise that files do not change")]
     pub unsafe fn load_mmap(dir: impl AsRef<Path>) -> Result<Loaded> {
-        Saved::open(dir.as_ref())?.load(Memory::Mapped)
+        open::load(dir.as_ref(), Memory::Mapped)
     }
 }

@@ -10,6 +10,7 @@ use arrow_array::cast::AsArray;
 use arrow_array::types::UInt32Type;
 use arrow_array::{Array, FixedSizeBinaryArray, RecordBatch};
 use arrow_buffer::{Buffer, MutableBuffer};
+use tracing::{info, info_span};
 
 use crate::codes::Codes;
 use crate::error::{Error, Result};
@@ -41,6 +42,13 @@ pub(super) struct Saved {
     labels: Option<PartFile>,
     rows: Option<PartFile>,
     codes: Option<PartFile>,
+}
+
+/// The index that was last saved into a directory, with what was saved beside it.
+pub(super) fn load(dir: &Path, memory: Memory) -> Result<Loaded> {
+    let _span = info_span!("load", dir = %dir.display(), mapped = memory == Memory::Mapped).entered();
+    let loaded = Saved::open(dir).and_then(|saved| saved.load(memory));
+    loaded.inspect_err(|error| info!(%error, "not loaded"))
 }
 
 impl Saved {
@@ -103,6 +111,8 @@ impl Saved {
             Memory::Mapped => generation.read_only = true,
         }
         let labels = self.read_labels(memory)?;
+        let Manifest { generation: files, vectors, tombstones: dead, .. } = self.manifest;
+        info!(files, vectors, dead, bytes = self.manifest.files.bytes(), "loaded");
         Ok(Loaded { index: Index::of(generation), labels, properties: self.manifest.properties })
     }
 

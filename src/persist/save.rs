@@ -6,7 +6,9 @@ use std::sync::Arc;
 use arrow_array::{FixedSizeBinaryArray, RecordBatch, UInt32Array};
 use arrow_buffer::Buffer;
 use arrow_schema::{DataType, Field, Schema};
+use tracing::{info, info_span};
 
+use crate::control::{Control, Stage};
 use crate::error::{Error, Result};
 use crate::format::VECTOR_ID_COLUMN;
 use crate::graph::BuildParams;
@@ -29,19 +31,29 @@ const BATCH_ROWS: usize = 256;
 pub(super) fn save(
     dir: &Path,
     options: &SaveOptions,
+    control: &Control<'_>,
     reader: &Reader,
     checkpoint: impl FnOnce() -> Result<Checkpoint>,
 ) -> Result<()> {
-    check_labels(options.labels.as_ref(), reader.version().vectors())?;
-    directory::make_directory(dir)?;
-    let _lock = directory::lock(dir)?;
-    save_locked(dir, options, reader.params(), &checkpoint()?, None)
+    let _span = info_span!("save", dir = %dir.display()).entered();
+    let saved = check_labels(options.labels.as_ref(), reader.version().vectors()).and_then(|()| {
+        directory::make_directory(dir)?;
+        let _lock = directory::lock(dir)?;
+        save_locked(dir, options, control, reader.params(), &checkpoint()?, None)
+    });
+    told(saved)
+}
+
+/// Traces a save that failed; one that did not is traced where its sizes are known.
+pub(super) fn told(saved: Result<()>) -> Result<()> {
+    saved.inspect_err(|error| info!(%error, "not saved"))
 }
 
 /// Saves an index, and the other columns of a collection, in a directory that is locked.
 pub(super) fn save_locked(
     dir: &Path,
     options: &SaveOptions,
+    control: &Control<'_>,
     params: Option<&BuildParams>,
     checkpoint: &Checkpoint,
     rows: Option<&Columns>,
@@ -54,7 +66,10 @@ pub(super) fn save_locked(
     let named = Manifest::read(dir).map_or(0, |manifest| manifest.generation);
     let mut generation = Generation::after(named, dir)?;
     let number = generation.number;
-    let written = write_files(&mut generation, checkpoint, labels.as_ref(), rows)?;
+    let coded = checkpoint.codes().map_or(0, |_| vectors);
+    let proceed = |done: usize| control.check(Stage::Save, done as u64, (vectors + coded) as u64);
+    let written = write_files(&mut generation, checkpoint, labels.as_ref(), rows, &proceed)?;
+    proceed(vectors + coded)?;
     // The names have to be durable before a manifest mentions them.
     directory::sync_directory(dir)?;
     let manifest = Manifest {
@@ -69,12 +84,14 @@ pub(super) fn save_locked(
         properties: options.properties.clone(),
         files: written,
     };
+    let bytes = manifest.files.bytes();
     directory::stage_manifest(dir, &manifest.encode()?)?;
     // From here on nothing of this generation may be removed: a reader might see it already.
     generation.keep();
     directory::publish_manifest(dir)?;
     directory::sync_directory(dir)?;
     directory::remove_all_but(number, dir);
+    info!(files = number, vectors, dead = checkpoint.tombstones.len(), bytes, "saved");
     Ok(())
 }
 
@@ -85,22 +102,26 @@ fn check_labels(labels: Option<&RecordBatch>, vectors: usize) -> Result<()> {
     }
 }
 
+/// Writes all files but the manifest, as long as `proceed` does not refuse: it is asked before each batch of vectors or
+/// codes, with how many rows of these are written.
 fn write_files(
     generation: &mut Generation<'_>,
     checkpoint: &Checkpoint,
     labels: Option<&RecordBatch>,
     rows: Option<&Columns>,
+    proceed: &dyn Fn(usize) -> Result<()>,
 ) -> Result<Files> {
+    proceed(0)?;
     let dead = Field::new(VECTOR_ID_COLUMN, DataType::UInt32, false);
     let ids = UInt32Array::from(checkpoint.tombstones.clone());
     let tombstones = RecordBatch::try_new(Arc::new(Schema::new(vec![dead])), vec![Arc::new(ids)])?;
     Ok(Files {
         graph: checkpoint.graph.as_ref().map(|graph| write(generation, Part::Graph, graph)).transpose()?,
-        vectors: write_vectors(generation, checkpoint)?,
+        vectors: write_vectors(generation, checkpoint, proceed)?,
         tombstones: write(generation, Part::Tombstones, &tombstones)?,
         labels: labels.map(|labels| write(generation, Part::Labels, labels)).transpose()?,
         rows: rows.map(|rows| write_rows(generation, rows)).transpose()?,
-        codes: write_codes(generation, checkpoint)?,
+        codes: write_codes(generation, checkpoint, proceed)?,
     })
 }
 
@@ -112,12 +133,17 @@ fn write_rows(generation: &mut Generation<'_>, rows: &Columns) -> Result<Sum> {
     write_file(generation.create(Part::Rows)?, &rows.schema, rows.batches.iter().cloned().map(Ok))
 }
 
-fn write_vectors(generation: &mut Generation<'_>, checkpoint: &Checkpoint) -> Result<Sum> {
+fn write_vectors(
+    generation: &mut Generation<'_>,
+    checkpoint: &Checkpoint,
+    proceed: &dyn Fn(usize) -> Result<()>,
+) -> Result<Sum> {
     let vectors = &checkpoint.vectors;
     let len = vectors.len() as u32;
     let row = vectors.dim().saturating_mul(size_of::<f32>());
     let rows = (BATCH_BYTES / row / BATCH_ROWS).max(1) * BATCH_ROWS;
     let batches = (0..len).step_by(rows).map(|start| {
+        proceed(start as usize)?;
         let end = start.saturating_add(rows as u32).min(len);
         vectors.batch_of(start..end)
     });
@@ -127,7 +153,11 @@ fn write_vectors(generation: &mut Generation<'_>, checkpoint: &Checkpoint) -> Re
 }
 
 /// Records in batches of a power of two of rows, so that each is found by its id where it lies.
-fn write_codes(generation: &mut Generation<'_>, checkpoint: &Checkpoint) -> Result<Option<Sum>> {
+fn write_codes(
+    generation: &mut Generation<'_>,
+    checkpoint: &Checkpoint,
+    proceed: &dyn Fn(usize) -> Result<()>,
+) -> Result<Option<Sum>> {
     let Some(codes) = checkpoint.codes() else { return Ok(None) };
     let record_len = codes.record_len();
     // What Arrow has no size for is coded when it is loaded.
@@ -137,6 +167,7 @@ fn write_codes(generation: &mut Generation<'_>, checkpoint: &Checkpoint) -> Resu
         Arc::new(Schema::new(vec![Field::new(CODE_COLUMN, DataType::FixedSizeBinary(width), false)]));
     let end = checkpoint.vectors.len() as u32;
     let batches = (0..end).step_by(rows as usize).map(|start| {
+        proceed((end + start) as usize)?;
         let mut records = Vec::with_capacity(rows as usize * record_len);
         codes.read_records(start..start.saturating_add(rows).min(end), &mut records);
         let records = FixedSizeBinaryArray::try_new(width, Buffer::from_vec(records), None)?;

@@ -9,13 +9,15 @@ use std::path::Path;
 
 use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
+use tracing::info_span;
 
+use crate::control::Control;
 use crate::error::{Error, Result};
 use crate::index::{Index, Reader};
 use crate::persist::directory::{self, MANIFEST, at};
 use crate::persist::manifest::Manifest;
 use crate::persist::open::{Memory, Saved};
-use crate::persist::save::save_locked;
+use crate::persist::save::{save_locked, told};
 use crate::persist::{SaveOptions, directory::is_column_directory};
 
 /// Property of the manifest: the names of the directories of the other indexes, with a `/` between them.
@@ -37,16 +39,25 @@ pub(crate) struct Set<I> {
 }
 
 /// Saves what `set` gives under the lock of the directory: the last of two saves has the later version.
-pub(crate) fn save_set(dir: &Path, set: impl FnOnce() -> Result<Set<Reader>>) -> Result<()> {
+pub(crate) fn save_set(
+    dir: &Path,
+    control: &Control<'_>,
+    set: impl FnOnce() -> Result<Set<Reader>>,
+) -> Result<()> {
+    let _span = info_span!("save", dir = %dir.display()).entered();
+    told(save_all(dir, control, set))
+}
+
+fn save_all(dir: &Path, control: &Control<'_>, set: impl FnOnce() -> Result<Set<Reader>>) -> Result<()> {
     directory::make_directory(dir)?;
     let _lock = directory::lock(dir)?;
     let Set { indexes, columns, properties } = set()?;
     let Some((first, others)) = indexes.split_first() else { return Ok(()) };
     let mut names = Vec::new();
-    let saved = save_others(dir, others, &mut names).and_then(|()| {
+    let saved = save_others(dir, control, others, &mut names).and_then(|()| {
         let mut options = SaveOptions { properties, ..SaveOptions::new() };
         options.properties.insert(DIRECTORIES.to_string(), names.join("/"));
-        save_locked(dir, &options, first.params(), &first.checkpoint()?, Some(&columns))
+        save_locked(dir, &options, control, first.params(), &first.checkpoint()?, Some(&columns))
     });
     // After an error it may be that the manifest names the new ones.
     let named = Manifest::read(dir).ok().and_then(|mut manifest| manifest.properties.remove(DIRECTORIES));
@@ -63,13 +74,13 @@ pub(crate) fn save_set(dir: &Path, set: impl FnOnce() -> Result<Set<Reader>>) ->
     saved
 }
 
-fn save_others(dir: &Path, others: &[Reader], names: &mut Vec<String>) -> Result<()> {
+fn save_others(dir: &Path, control: &Control<'_>, others: &[Reader], names: &mut Vec<String>) -> Result<()> {
     let named = Manifest::read(dir).map_or(0, |manifest| manifest.generation);
     for (number, reader) in (1..).zip(others) {
         let is_free = |of: &u64| !dir.join(directory::column_directory(number, *of)).exists();
         let of = (named..u64::MAX).skip(1).find(is_free).unwrap_or(u64::MAX);
         let name = directory::column_directory(number, of);
-        reader.save(dir.join(&name))?;
+        reader.save_controlled(dir.join(&name), &SaveOptions::new(), control)?;
         names.push(name);
     }
     if names.is_empty() { Ok(()) } else { directory::sync_directory(dir) }
@@ -77,6 +88,7 @@ fn save_others(dir: &Path, others: &[Reader], names: &mut Vec<String>) -> Result
 
 /// What was last saved together.
 pub(crate) fn load_set(dir: &Path) -> Result<Set<Index>> {
+    let _span = info_span!("load", dir = %dir.display()).entered();
     loop {
         let saved = Saved::open(dir)?;
         let number = saved.number();

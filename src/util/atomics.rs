@@ -1,6 +1,6 @@
 //! What the publication protocols synchronize by, in one place: the models of `tests/loom` put their own here.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, PoisonError, TryLockError};
 
 use arc_swap::ArcSwap;
 
@@ -16,6 +16,15 @@ pub(crate) const BLOCK: u32 = 256;
 /// The lock, also after a panic: for what no panic leaves half done.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The lock, unless somebody else has it; also after a panic.
+pub(crate) fn try_lock<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
+    match mutex.try_lock() {
+        Ok(guard) => Some(guard),
+        Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+        Err(TryLockError::WouldBlock) => None,
+    }
 }
 
 /// A shared pointer that is exchanged at one instant. To load it waits for nobody.

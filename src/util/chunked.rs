@@ -77,6 +77,22 @@ impl<T: Default> Chunked<T> {
         &mut chunk[place.offset]
     }
 
+    /// Bytes of the directory and of the chunks of `len` elements.
+    pub fn bytes_for(len: u32) -> usize {
+        let (mut element, mut bytes) = (0_u64, CHUNKS * size_of::<OnceLock<Box<[T]>>>());
+        while element < u64::from(len) {
+            let place = locate(element as u32);
+            bytes += place.len * size_of::<T>();
+            element += place.len as u64;
+        }
+        bytes
+    }
+
+    /// Bytes by which the array grows at most, until it has the elements below `len`.
+    pub fn growth(&self, len: u32) -> usize {
+        Self::bytes_for(len).saturating_sub(self.resident_bytes())
+    }
+
     /// Bytes of the directory and all chunks, without what the elements point to.
     pub fn resident_bytes(&self) -> usize {
         let chunks: usize = self.chunks.iter().filter_map(OnceLock::get).map(|c| size_of_val::<[T]>(c)).sum();
@@ -101,6 +117,13 @@ mod tests {
             assert!(place.offset < place.len);
             assert!(total - index as usize <= FIRST.max(index as usize / 16 + FIRST), "at {index}");
             offset += 1;
+        }
+        for len in [0, 1, 64, 65, 100_000] {
+            let cells = Chunked::<u64>::new();
+            let growth = cells.growth(len);
+            let before = cells.resident_bytes();
+            (0..len).for_each(|at| _ = cells.get_or_grow(at));
+            assert_eq!((cells.resident_bytes() - before, cells.growth(len)), (growth, 0), "{len}");
         }
         let last = locate(u32::MAX);
         assert_eq!((last.chunk < CHUNKS, last.offset < last.len), (true, true));

@@ -46,6 +46,8 @@ use crate::vectors::row_ids::RowIds;
 const LINE: usize = 64;
 /// `split` of a block whose ids are in its table.
 const TABLE: u32 = u32::MAX;
+/// Bytes of the table of a block.
+const TABLE_BYTES: usize = BLOCK as usize * (size_of::<usize>() + size_of::<AtomicU64>());
 
 /// One appended batch, in the caller's buffers or in those of a copy.
 #[derive(Clone)]
@@ -347,13 +349,46 @@ impl<T: Stored> Directory<T> {
         }
     }
 
+    /// Takes back the ids from `end` on; the next append gives them out again. Single writer. The buffers of their batch
+    /// stay in `batches`.
+    ///
+    /// # Safety
+    /// Nobody looks up an id from `end` on, now or by a length that was loaded before.
+    pub unsafe fn truncate(&self, end: u32) {
+        let committed = self.committed.load(Ordering::Relaxed);
+        if end >= committed {
+            return;
+        }
+        self.committed.store(end, Ordering::Release);
+        for block in end / BLOCK..=(committed - 1) / BLOCK {
+            let Some(block_of_ids) = self.blocks.get(block) else { continue };
+            // Ids of the block that stay are in `first`, in `second` or in the table, where readers find them as before.
+            let kept = end.saturating_sub(block * BLOCK);
+            let split = block_of_ids.split.load(Ordering::Relaxed);
+            if kept == 0 || (split != TABLE && split >= kept) {
+                block_of_ids.split.store(BLOCK, Ordering::Release);
+            }
+        }
+    }
+
+    /// Bytes by which [`resident_bytes`](Self::resident_bytes) grows at most with so many rows more, of one batch.
+    pub fn growth(&self, rows: u32) -> usize {
+        let end = self.committed().saturating_add(rows);
+        let batches = self.batch_count.load(Ordering::Relaxed).saturating_add(1);
+        // Only blocks that get rows of the batch become tables.
+        let tables = (rows.div_ceil(BLOCK) + 1) as usize;
+        self.blocks.growth(end.div_ceil(BLOCK))
+            + self.places.growth(end.div_ceil(BLOCK))
+            + self.batches.growth(batches)
+            + tables * TABLE_BYTES
+    }
+
     /// Bytes held beside the caller's buffers, copies of them included.
     pub fn resident_bytes(&self) -> usize {
-        let table = BLOCK as usize * (size_of::<AtomicPtr<T>>() + size_of::<AtomicU64>());
         self.blocks.resident_bytes()
             + self.places.resident_bytes()
             + self.batches.resident_bytes()
-            + self.tables.load(Ordering::Relaxed) as usize * table
+            + self.tables.load(Ordering::Relaxed) as usize * TABLE_BYTES
             + self.own_bytes.load(Ordering::Relaxed)
     }
 }

@@ -16,6 +16,8 @@ mod snapshot;
 mod source;
 #[cfg(test)]
 pub(crate) mod test_line;
+#[cfg(test)]
+mod truncate_tests;
 
 pub use admit::SkippedRows;
 pub use appended::Appended;

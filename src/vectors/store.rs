@@ -243,6 +243,23 @@ impl ArrowFixedSizeListVectorStore {
         Ok(vectors.values())
     }
 
+    /// Takes back the vectors from `len` on, and has skipped so many rows again.
+    ///
+    /// # Safety
+    /// Nobody reads a vector from `len` on, or has a snapshot or a view that is longer and is used again.
+    #[allow(unsafe_code, reason = "a promise that is passed on")]
+    pub(crate) unsafe fn truncate(&self, len: u32, skipped: SkippedRows) {
+        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        *writer = skipped;
+        // SAFETY: the lock makes this the single writer, and the caller promises the rest.
+        of_elements!(self.directory, directory => unsafe { directory.truncate(len) });
+    }
+
+    /// Bytes by which [`resident_bytes`](Self::resident_bytes) grows at most with a batch of so many rows.
+    pub(crate) fn growth(&self, rows: u32) -> usize {
+        of_elements!(self.directory, directory => directory.growth(rows))
+    }
+
     /// A store without vectors, for vectors as these are.
     pub(crate) fn emptied(&self) -> Self {
         let Self { dim, distance_type, element_type, .. } = *self;

@@ -15,6 +15,10 @@ pub(crate) mod atomics {
         mutex.lock().unwrap()
     }
 
+    pub(crate) fn try_lock<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
+        mutex.try_lock().ok()
+    }
+
     /// So that a row of four slots has two lines: every atomic costs time in every execution.
     pub(crate) const LANES: usize = 2;
     /// So that four ids fill a block.

@@ -17,6 +17,7 @@ use std::ops::Range;
 use std::sync::atomic::Ordering::Relaxed;
 
 use crate::codes::{CodeQuery, Codes};
+use crate::error::Result;
 use crate::graph::build::back_edges::Request;
 use crate::graph::build::select::{Vectors, select_neighbors};
 use crate::graph::build::team::map;
@@ -248,8 +249,16 @@ impl<S: ?Sized> Probing<S> for Candidates<'_> {
 }
 
 impl HnswGraph {
-    /// Links all nodes below `end` that are not linked yet.
-    pub(crate) fn build<S: VectorSource + ?Sized>(&self, writer: &mut Writer, end: u32, source: &S) {
+    /// Links all nodes below `end` that are not linked yet, unless `proceed` refuses: it is asked before each sub-batch
+    /// and after the last, with how many of the nodes are linked and how many there are.
+    pub(crate) fn build<S: VectorSource + ?Sized>(
+        &self,
+        writer: &mut Writer,
+        end: u32,
+        source: &S,
+        proceed: &dyn Fn(u64, u64) -> Result<()>,
+    ) -> Result<()> {
+        let first = self.watermarks.visible();
         self.thaw(writer);
         if !writer.distances_known {
             self.measure_edges(writer.upper_rows, source);
@@ -259,8 +268,9 @@ impl HnswGraph {
             // An insert that was cut short by a panic has linked some nodes already.
             let view = self.watermarks.load();
             let start = view.ready;
+            proceed(u64::from(start.min(end) - first), u64::from(end - first))?;
             if start >= end {
-                return;
+                return Ok(());
             }
             let top = view.entry.map(|entry| entry.level);
             let exceeds = |id: u32| top.is_none_or(|top| self.levels.target_level(id) > top);

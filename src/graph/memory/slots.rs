@@ -224,6 +224,12 @@ impl SlotArena {
         size_of_val::<[_]>(&self.chunks) + chunks
     }
 
+    /// Bytes by which the arena grows until it has so many rows.
+    pub fn growth(&self, rows: u32) -> usize {
+        let chunks = Self::bytes_for(self.slots_per_row(), self.side_columns, rows);
+        (size_of_val::<[_]>(&self.chunks) + chunks).saturating_sub(self.resident_bytes())
+    }
+
     /// Bytes of the chunks for `rows` rows.
     pub fn bytes_for(slots_per_row: usize, side_columns: bool, rows: u32) -> usize {
         let arena =
