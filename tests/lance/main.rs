@@ -2,6 +2,7 @@
 //! every test runs Lance itself.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod collected;
 mod data;
 #[path = "../kit/mod.rs"]
 mod kit;

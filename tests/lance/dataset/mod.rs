@@ -19,3 +19,4 @@ mod pylance;
 mod replace;
 mod rows;
 mod segments;
+mod traces;

@@ -18,6 +18,7 @@ use lance_index::vector::sq::builder::SQBuildParams;
 use pennon::lance::{PennonMemIndex, PennonMemIndexParams, PennonMemIndexPlugin, Quantizer};
 use pennon::{DistanceType, ElementType, Error};
 
+use crate::collected::{assert_one, during};
 use crate::memwal::data::{
     DIM, K, batch, close, distance, lance_metric, list_of, nearest, null_list_of, vectors_of,
 };
@@ -43,7 +44,10 @@ fn refusal(column: DataType) -> String {
         capacity_batches: 0,
         params: &(),
     };
-    PennonMemIndexPlugin::default().validate(&context).unwrap_err().to_string()
+    let plugin = PennonMemIndexPlugin::default();
+    let (refused, lines) = during(|| plugin.validate(&context).unwrap_err().to_string());
+    assert_one(&lines, &["WARN", "Pennon does not index these MemTables", INDEX, &refused]);
+    refused
 }
 
 #[test]
@@ -193,11 +197,8 @@ async fn run(data_type: DataType, metric: DistanceType, base_index: VectorIndexP
     world.delete(0..10).await;
     world.check("rows in the MemTable").await;
     world.check_plan("VectorIndexExec", 1).await;
-    let is_indexed = |index: &PennonMemIndex| {
-        let index = index.index().unwrap();
-        assert_eq!((index.len(), index.element_type().to_string()), (300, world.data_type.to_string()));
-    };
-    world.shard.with_index(is_indexed).await;
+    let index = world.shard.index().await;
+    assert_eq!((index.len(), index.element_type().to_string()), (300, world.data_type.to_string()));
 
     // From here on Lance compares all rows of the MemTable itself.
     world.put(650, 5, 6).await;
@@ -217,7 +218,7 @@ async fn run(data_type: DataType, metric: DistanceType, base_index: VectorIndexP
     let World { data_type, metric, live, queries, shard } = world;
     let shard = shard.crash_and_reopen().await;
     let world = World { data_type, metric, live, queries, shard };
-    world.shard.with_index(|index| assert_eq!(index.index().unwrap().len(), 40)).await;
+    assert_eq!(world.shard.index().await.len(), 40);
     world.check("replayed from the WAL").await;
     world.shard.writer.close().await.unwrap();
 }

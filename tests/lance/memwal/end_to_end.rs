@@ -142,7 +142,7 @@ async fn run(metric: DistanceType, base_index: VectorIndexParams, flushed: &str)
         world.put(BASE + put as i64 * 180, part.to_vec()).await;
     }
     world.check("rows in the MemTable", QUERIES).await;
-    world.shards[0].with_index(|index| assert_eq!(index.index().unwrap().len(), FRESH as usize)).await;
+    assert_eq!(world.shards[0].index().await.len(), FRESH as usize);
 
     world.put(0, vectors(40, 4)).await;
     world.delete(100..130).await;
@@ -177,7 +177,7 @@ async fn run(metric: DistanceType, base_index: VectorIndexParams, flushed: &str)
     let World { metric, live, queries, shards: [ours, theirs] } = world;
     let shards = [ours.crash_and_reopen().await, theirs.crash_and_reopen().await];
     let world = World { metric, live, queries, shards };
-    world.shards[0].with_index(|index| assert_eq!(index.index().unwrap().len(), 105)).await;
+    assert_eq!(world.shards[0].index().await.len(), 105);
     world.check("replayed from the WAL", QUERIES).await;
     for shard in world.shards {
         shard.writer.close().await.unwrap();

@@ -49,7 +49,7 @@ async fn row_ids_are_the_positions_of_the_rows() {
     shard.delete([1, 2]).await;
     shard.writer.put(vec![batch(800, list(&unusable))]).await.unwrap();
     shard.writer.put(vec![batch(700, list(&second))]).await.unwrap();
-    shard.with_index(|index| assert_eq!(index.index().unwrap().len(), 100)).await;
+    assert_eq!(shard.index().await.len(), 100);
     shard.flush().await;
 
     let generations = shard.generations().await;
@@ -73,7 +73,7 @@ async fn rows_of_any_length_are_found_in_cosine() {
     let shard = Shard::open(&table.uri, DistanceType::Cosine, with_pennon()).await;
     let directions = vectors(60, 2);
     shard.writer.put(vec![batch(600, list(&scaled(&directions)))]).await.unwrap();
-    shard.with_index(|index| assert_eq!(index.index().unwrap().len(), 60)).await;
+    assert_eq!(shard.index().await.len(), 60);
     shard.flush().await;
 
     let generations = shard.generations().await;

@@ -1,6 +1,5 @@
 //! A Lance table with a vector index, and writers of its MemWAL with ours or Lance's own index in their MemTables.
 
-use std::any::Any;
 use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
@@ -8,7 +7,6 @@ use arrow_array::types::{Float32Type, Int64Type};
 use arrow_array::{Int64Array, RecordBatch, RecordBatchIterator};
 use arrow_schema::{DataType, Field, Schema};
 use lance::Dataset;
-use lance::dataset::mem_wal::index::MemIndex;
 use lance::dataset::mem_wal::{
     DatasetMemWalExt, LsmScanner, MemIndexRegistry, ShardSnapshot, ShardWriter, ShardWriterConfig,
 };
@@ -16,8 +14,8 @@ use lance::deps::datafusion::physical_plan::displayable;
 use lance::index::DatasetIndexExt;
 use lance::index::vector::VectorIndexParams;
 use lance_index::IndexType;
-use pennon::DistanceType;
-use pennon::lance::PennonMemIndex;
+use pennon::lance::live_index;
+use pennon::{DistanceType, Index};
 use tempfile::TempDir;
 use uuid::Uuid;
 
@@ -167,11 +165,9 @@ impl Shard {
         displayable(plan.as_ref()).indent(false).to_string()
     }
 
-    /// Calls `look` with the index of the active MemTable.
-    pub async fn with_index<R>(&self, look: impl FnOnce(&PennonMemIndex) -> R) -> R {
-        let memtable = self.writer.active_memtable_ref().await.unwrap();
-        let index: &dyn MemIndex = memtable.index_store.get_index(INDEX).unwrap().as_ref();
-        look((index as &dyn Any).downcast_ref::<PennonMemIndex>().unwrap())
+    /// The index of the active MemTable, which has a row.
+    pub async fn index(&self) -> Arc<Index> {
+        live_index(&self.writer, INDEX).await.unwrap().unwrap()
     }
 }
 
