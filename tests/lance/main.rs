@@ -8,5 +8,7 @@ mod data;
 mod kit;
 
 mod dataset;
+#[cfg(all(feature = "cli", feature = "datafusion"))]
+mod examples;
 mod memwal;
 mod sub_index;
