@@ -67,7 +67,7 @@ pub async fn main() -> Result<(), Box<dyn Error>> {
     let params =
         AttachParams::default().distance_type(DistanceType::Cosine).quantizer(Quantizer::Flat).partitions(4);
     let index = attach_index(&mut dataset, "vector", params.clone()).await?;
-    println!("{} of type {:?}", index.name, Quantizer::Flat);
+    println!("{} over {} rows", index.name, dataset.count_rows(None).await?);
 
     let queries = rows(9_000_000..9_000_020)?;
     let queries = queries["vector"].as_fixed_size_list();

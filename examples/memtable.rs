@@ -42,13 +42,13 @@ fn rows(ids: std::ops::Range<i64>) -> Result<RecordBatch, Box<dyn Error>> {
     Ok(RecordBatch::try_new(Arc::new(schema), vec![Arc::new(ids), Arc::new(vectors)])?)
 }
 
-/// A search of the table, of what was flushed, and of what is in memory.
+/// The nearest row of the table, of what was flushed, and of what is in memory.
 async fn nearest(
     dataset: &Dataset,
     writer: &ShardWriter,
     query: &RecordBatch,
     row: usize,
-) -> lance::Result<(i64, f32)> {
+) -> lance::Result<Option<(i64, f32)>> {
     let shard = writer.shard_id();
     let mut snapshot = ShardSnapshot::new(shard);
     if let Some(manifest) = writer.manifest().await? {
@@ -67,8 +67,9 @@ async fn nearest(
         .refine(3)
         .try_into_batch()
         .await?;
-    let (ids, distances) = (&found["id"], &found["_distance"]);
-    Ok((ids.as_primitive::<Int64Type>().value(0), distances.as_primitive::<Float32Type>().value(0)))
+    let ids = found["id"].as_primitive::<Int64Type>().values().iter().copied();
+    let distances = found["_distance"].as_primitive::<Float32Type>().values().iter().copied();
+    Ok(ids.zip(distances).min_by(|left, right| left.1.total_cmp(&right.1)))
 }
 
 /// Puts rows, finds them, flushes, finds them again.
@@ -95,7 +96,7 @@ pub async fn main() -> Result<(), Box<dyn Error>> {
 
     let fresh = rows(10_000..12_000)?;
     writer.put(vec![fresh.clone()]).await?;
-    let (id, distance) = nearest(&dataset, &writer, &fresh, 5).await?;
+    let (id, distance) = nearest(&dataset, &writer, &fresh, 5).await?.ok_or("nothing is found")?;
     println!("before the flush: row {id} at {distance:.4}");
     assert!(id == 10_005 && distance.abs() < 1e-4);
 
@@ -112,7 +113,7 @@ pub async fn main() -> Result<(), Box<dyn Error>> {
     let flushed = Dataset::open(&format!("{uri}/_mem_wal/{}/{}", writer.shard_id(), generation.path)).await?;
     let statistics = flushed.index_statistics(INDEX).await?;
     assert!(statistics.contains("IVF_HNSW_SQ"), "{statistics}");
-    let (id, distance) = nearest(&dataset, &writer, &fresh, 5).await?;
+    let (id, distance) = nearest(&dataset, &writer, &fresh, 5).await?.ok_or("nothing is found")?;
     println!("after the flush:  row {id} at {distance:.4}");
     assert!(id == 10_005 && distance.abs() < 1e-4);
     writer.close().await?;

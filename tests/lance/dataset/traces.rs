@@ -16,7 +16,7 @@ fn a_build_says_what_was_built_and_committed() {
     let mut dataset = runtime.block_on(dataset(&uri, 500, 250));
     let params = params(DistanceType::L2);
 
-    let mut attach = |dataset: &mut Dataset| {
+    let attach = |dataset: &mut Dataset| {
         let (attached, lines) =
             during(|| runtime.block_on(attach_index(dataset, "vector", params.clone())).unwrap());
         (attached.uuid.to_string(), lines)
@@ -38,9 +38,9 @@ fn a_build_says_what_was_built_and_committed() {
         runtime.block_on(async {
             let segment =
                 build_index_segment(&dataset, "vector", params.clone().fragments([0])).await.unwrap();
-            commit_segments(&mut dataset, "vector", INDEX, vec![segment.unwrap()]).await.unwrap();
+            commit_segments(&mut dataset, "vector", "other", vec![segment.unwrap()]).await.unwrap();
         });
     });
     assert_one(&lines, &["INFO", "built a segment", "rows=250"]);
-    assert_one(&lines, &["INFO", "committed segments", "segments=1"]);
+    assert_one(&lines, &["INFO", "committed segments", "other", "segments=1"]);
 }

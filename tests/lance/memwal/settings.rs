@@ -27,7 +27,7 @@ async fn table(metric: DistanceType) -> Table {
 async fn graph_params(table: &Table, config: ShardWriterConfig) -> BuildParams {
     let shard = Shard::open_with(&table.uri, DistanceType::L2, config).await;
     shard.writer.put(vec![batch(500, list(&vectors(1, 2)))]).await.unwrap();
-    let params = shard.index().await.params().unwrap();
+    let params = shard.index().await.params().unwrap().clone();
     shard.writer.abort().await.unwrap();
     params
 }
