@@ -1,7 +1,6 @@
 #!/bin/sh
-# Builds and runs examples/lancedb, which no test does: LanceDB is a long build, of minutes to an hour, and needs about
-# 8 GB in target/lancedb. From the repository's root, so that .cargo/config.toml gives Lance's build scripts their protoc
-# (tools/protoc; a PROTOC of your own wins).
+# Builds and runs examples/lancedb, which no test does: LanceDB is a long build. It starts in the repository's root, so
+# that .cargo/config.toml gives Lance's build scripts their protoc (tools/protoc; a PROTOC of your own wins).
 set -eu
 cd "$(dirname "$0")/.."
 : "${CARGO_TARGET_DIR:=$PWD/target/lancedb}"
