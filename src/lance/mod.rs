@@ -24,4 +24,7 @@ pub use attach::{AttachParams, SegmentDescriptor, attach_index, build_index_segm
 #[cfg(feature = "lance")]
 pub use index_files::Quantizer;
 #[cfg(feature = "lance")]
-pub use plugin::{PennonMemIndex, PennonMemIndexParams, PennonMemIndexPlugin, registry, registry_with};
+pub use plugin::{
+    PennonMemIndex, PennonMemIndexParams, PennonMemIndexPlugin, live_index, live_indexes, registry,
+    registry_with,
+};

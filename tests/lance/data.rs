@@ -1,219 +1,89 @@
-//! Seeded vectors, exact answers, and the same rows as pennon and as Lance hold them.
+//! Seeded vectors of each element type, and Lance's own distances between them.
 
-use std::ops::Range;
 use std::sync::Arc;
 
-use arrow_array::cast::AsArray;
-use arrow_array::types::Float32Type;
-use arrow_array::{ArrayRef, FixedSizeListArray, Float32Array, RecordBatch};
-use arrow_buffer::NullBuffer;
-use arrow_schema::{DataType, Field};
-use lance_index::vector::flat::index::FlatMetadata;
-use lance_index::vector::flat::storage::FlatFloatStorage;
-use lance_index::vector::graph::OrderedNode;
-use lance_index::vector::hnsw::HNSW;
-use lance_index::vector::hnsw::builder::HnswQueryParams;
-use lance_index::vector::quantizer::QuantizerStorage;
-use lance_index::vector::storage::VectorStore;
+use arrow_array::{ArrayRef, Float16Array, Float32Array, Float64Array, Int8Array, UInt8Array};
+use arrow_schema::DataType;
+use half::f16;
 use lance_linalg::distance::DistanceType as LanceMetric;
-use pennon::lance::FLAT_COLUMN;
-use pennon::{ArrowFixedSizeListVectorStore, BuildParams, DistanceType, Hit, HnswGraph, SearchParams};
+use pennon::DistanceType;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
 pub const METRICS: [DistanceType; 3] = [DistanceType::L2, DistanceType::Cosine, DistanceType::Dot];
+pub const DIM: usize = 16;
 pub const K: usize = 10;
-pub const EF: usize = 64;
+const CENTERS: usize = 32;
 
-/// Rows of `dim` floats, one after another.
-#[derive(Clone)]
-pub struct Vectors {
-    pub dim: usize,
-    values: Vec<f32>,
+/// `n` vectors, one after another, with elements up to `spread` from those of a center. The centers depend on `dim`
+/// alone, so rows and queries share them.
+pub fn clustered(dim: usize, spread: f32, n: usize, seed: u64) -> Vec<f32> {
+    let mut rng = SmallRng::seed_from_u64(4_242);
+    let centers: Vec<f32> = (0..CENTERS * dim).map(|_| rng.random_range(-1.0..1.0)).collect();
+    let mut rng = SmallRng::seed_from_u64(seed);
+    let mut values = Vec::with_capacity(n * dim);
+    for _ in 0..n {
+        let center = rng.random_range(0..CENTERS) * dim;
+        let elements = &centers[center..center + dim];
+        values.extend(elements.iter().map(|x| x + rng.random_range(-spread..spread)));
+    }
+    values
 }
 
-impl Vectors {
-    pub fn random(n: usize, dim: usize, seed: u64) -> Self {
-        let mut rng = SmallRng::seed_from_u64(seed);
-        let values = (0..n * dim).map(|_| rng.random_range(-1.0_f32..1.0)).collect();
-        Self { dim, values }
-    }
+/// These directions, but of every four vectors one of 1e-30 and one of 1e25, whose length `f32` cannot square.
+pub fn scaled(dim: usize, directions: &[f32]) -> Vec<f32> {
+    let scale = |row: usize| [1.0_f32, 1e-30, 1.0, 1e25][row % 4];
+    directions.iter().enumerate().map(|(at, x)| x * scale(at / dim)).collect()
+}
 
-    /// Around 32 centers that depend on `dim` alone, so rows and queries share them.
-    pub fn clustered(n: usize, dim: usize, seed: u64) -> Self {
-        let centers = Self::random(32, dim, 4_242);
-        let mut rng = SmallRng::seed_from_u64(seed);
-        let mut values = Vec::with_capacity(n * dim);
-        for _ in 0..n {
-            let center = centers.row(rng.random_range(0..centers.len()));
-            for x in center {
-                let noise: f32 = rng.random_range(-0.4..0.4);
-                values.push(x + noise);
-            }
-        }
-        Self { dim, values }
-    }
-
-    /// The vectors of a storage batch, in its order.
-    pub fn of_storage(batch: &RecordBatch) -> Self {
-        let flat = batch[FLAT_COLUMN].as_fixed_size_list();
-        let values = flat.values().as_primitive::<Float32Type>().values().to_vec();
-        Self { dim: flat.value_length() as usize, values }
-    }
-
-    pub fn repeated(row: &[f32], n: usize) -> Self {
-        Self { dim: row.len(), values: row.repeat(n) }
-    }
-
-    pub fn len(&self) -> usize {
-        self.values.len() / self.dim
-    }
-
-    pub fn row(&self, row: usize) -> &[f32] {
-        &self.values[row * self.dim..(row + 1) * self.dim]
-    }
-
-    pub fn rows(&self) -> impl Iterator<Item = &[f32]> {
-        self.values.chunks_exact(self.dim)
-    }
-
-    pub fn slice(&self, rows: Range<usize>) -> Self {
-        let values = self.values[rows.start * self.dim..rows.end * self.dim].to_vec();
-        Self { dim: self.dim, values }
-    }
-
-    pub fn then(mut self, other: &Self) -> Self {
-        assert_eq!(self.dim, other.dim);
-        self.values.extend_from_slice(&other.values);
-        self
-    }
-
-    pub fn array(&self) -> Arc<FixedSizeListArray> {
-        self.array_with_nulls(None)
-    }
-
-    pub fn array_with_nulls(&self, nulls: Option<NullBuffer>) -> Arc<FixedSizeListArray> {
-        let item = Arc::new(Field::new("item", DataType::Float32, true));
-        let values = Arc::new(Float32Array::from(self.values.clone()));
-        let array = FixedSizeListArray::try_new(item, self.dim as i32, values, nulls);
-        Arc::new(array.unwrap())
+/// Values as elements of a type.
+pub fn elements_of(data_type: &DataType, values: &[f32]) -> ArrayRef {
+    let values = values.iter().copied();
+    match data_type {
+        DataType::Float16 => Arc::new(Float16Array::from_iter_values(values.map(f16::from_f32))),
+        DataType::Float32 => Arc::new(Float32Array::from_iter_values(values)),
+        DataType::Float64 => Arc::new(Float64Array::from_iter_values(values.map(f64::from))),
+        DataType::UInt8 => Arc::new(UInt8Array::from_iter_values(values.map(|x| x as u8))),
+        DataType::Int8 => Arc::new(Int8Array::from_iter_values(values.map(|x| x as i8))),
+        other => panic!("no vectors of {other}"),
     }
 }
 
-/// A store and the graph over it.
-pub struct Built {
-    pub store: Arc<ArrowFixedSizeListVectorStore>,
-    pub graph: HnswGraph,
-}
-
-impl Built {
-    pub fn new(vectors: &Vectors, metric: DistanceType, params: BuildParams) -> Self {
-        let nothing = vectors.slice(0..0);
-        let built = Self::around(HnswGraph::try_new(params).unwrap(), &nothing, metric);
-        built.append(vectors);
-        built
-    }
-
-    /// `graph` over a store of exactly `vectors`, which are already its nodes.
-    pub fn around(graph: HnswGraph, vectors: &Vectors, metric: DistanceType) -> Self {
-        let store = Arc::new(ArrowFixedSizeListVectorStore::try_new(vectors.dim, metric).unwrap());
-        if vectors.len() > 0 {
-            store.append_batch(vectors.array(), 0).unwrap();
-        }
-        Self { store, graph }
-    }
-
-    /// Appends and links `vectors`; row ids go on from the rows before.
-    pub fn append(&self, vectors: &Vectors) -> Range<u32> {
-        let start = self.store.committed_len();
-        if vectors.len() == 0 {
-            return start as u32..start as u32;
-        }
-        let ids = self.store.append_batch(vectors.array(), start as u64).unwrap();
-        self.graph.insert_batch(ids.clone(), &self.store.snapshot()).unwrap();
-        ids
-    }
-
-    pub fn search(&self, query: &[f32]) -> Vec<Hit> {
-        self.graph.search(query, &SearchParams::new(K).ef(EF), &self.store.snapshot()).unwrap().into_vec()
-    }
-
-    pub fn ids(&self, query: &[f32]) -> Vec<u32> {
-        self.search(query).iter().map(|hit| hit.id).collect()
-    }
-
-    /// The vectors behind the graph as Lance's own flat storage.
-    pub fn lance_storage(&self) -> FlatFloatStorage {
-        let batch = self.store.snapshot().to_record_batch().unwrap();
-        lance_storage(batch, self.store.dim(), self.store.distance_type())
-    }
-}
-
-pub fn lance_storage(batch: RecordBatch, dim: usize, metric: DistanceType) -> FlatFloatStorage {
-    FlatFloatStorage::try_from_batch(batch, &FlatMetadata { dim }, lance_metric(metric), None).unwrap()
-}
-
-/// Lance's own storage of `vectors`, row ids from 0.
-pub fn lance_storage_of(vectors: &Vectors, metric: DistanceType) -> FlatFloatStorage {
-    FlatFloatStorage::new(FixedSizeListArray::clone(&vectors.array()), lance_metric(metric))
-}
-
-pub fn lance_search(hnsw: &HNSW, storage: &impl VectorStore, query: &[f32]) -> Vec<OrderedNode> {
-    let query: ArrayRef = Arc::new(Float32Array::from(query.to_vec()));
-    hnsw.search_basic(query, K, &lance_query(EF), None, storage).unwrap()
-}
-
-pub fn lance_ids(hnsw: &HNSW, storage: &impl VectorStore, query: &[f32]) -> Vec<u32> {
-    lance_search(hnsw, storage, query).iter().map(|hit| hit.id).collect()
-}
-
-pub fn lance_query(ef: usize) -> HnswQueryParams {
-    HnswQueryParams { ef, lower_bound: None, upper_bound: None, dist_q_c: 0.0, use_acorn: false }
+/// A byte with a bit for every third that the value is above -1.4: two values differ in as many bits as they are
+/// thirds apart.
+pub fn thermometer(value: f32) -> f32 {
+    let steps = ((value + 1.4) * 3.0).round().clamp(0.0, 8.0) as u32;
+    ((1_u32 << steps) - 1) as f32
 }
 
 pub fn lance_metric(metric: DistanceType) -> LanceMetric {
     LanceMetric::try_from(metric).unwrap()
 }
 
-/// Lance's own distance between two vectors.
-pub fn lance_distance(metric: DistanceType) -> fn(&[f32], &[f32]) -> f32 {
-    lance_metric(metric).func::<f32>()
+/// Lance's own distance; of bytes under Hamming the bits that differ.
+pub fn distance(metric: DistanceType, left: &[f32], right: &[f32]) -> f32 {
+    if metric == DistanceType::Hamming {
+        let bits = left.iter().zip(right).map(|(&x, &y)| (x as u8 ^ y as u8).count_ones());
+        return bits.sum::<u32>() as f32;
+    }
+    lance_metric(metric).func::<f32>()(left, right)
 }
 
-/// Equal within 1e-4 relative, or 1e-5 near zero, where 1 - x cancels.
+/// Equal within 1e-4 relative, or 1e-5 near zero, where `1 - x` cancels.
 pub fn close(left: f32, right: f32) -> bool {
     (left - right).abs() <= 1e-4 * right.abs().max(0.1)
 }
 
-/// The ids of the `K` nearest rows, by a scan with Lance's kernels.
-pub fn nearest(vectors: &Vectors, metric: DistanceType, query: &[f32]) -> Vec<u32> {
-    let distance = lance_distance(metric);
-    let mut rows: Vec<(f32, u32)> =
-        vectors.rows().zip(0u32..).map(|(row, id)| (distance(query, row), id)).collect();
-    rows.sort_unstable_by(|left, right| left.0.total_cmp(&right.0).then(left.1.cmp(&right.1)));
-    rows.iter().take(K).map(|row| row.1).collect()
-}
-
-/// Mean share of the `K` nearest rows that `answer` returns.
-pub fn recall(
-    vectors: &Vectors,
+/// The `k` nearest of some rows by a scan, nearest first.
+pub fn nearest<'a, I: Copy + Ord>(
     metric: DistanceType,
-    queries: &Vectors,
-    answer: impl Fn(&[f32]) -> Vec<u32>,
-) -> f64 {
-    let wanted = K.min(vectors.len()) * queries.len();
-    if wanted == 0 {
-        return 1.0;
-    }
-    let found: usize = queries
-        .rows()
-        .map(|query| {
-            let mut ids = answer(query);
-            ids.sort_unstable();
-            ids.dedup();
-            let exact = nearest(vectors, metric, query);
-            ids.iter().filter(|id| exact.contains(id)).count()
-        })
-        .sum();
-    found as f64 / wanted as f64
+    rows: impl IntoIterator<Item = (I, &'a [f32])>,
+    query: &[f32],
+    k: usize,
+) -> Vec<(I, f32)> {
+    let mut all: Vec<(I, f32)> =
+        rows.into_iter().map(|(row, vector)| (row, distance(metric, query, vector))).collect();
+    all.sort_by(|left, right| left.1.total_cmp(&right.1).then(left.0.cmp(&right.0)));
+    all.truncate(k);
+    all
 }

@@ -1,24 +1,14 @@
-//! What pennon exports is what Lance loads, and what Lance writes is what pennon reads.
-//!
-//! Nothing here stands in for Lance: every test runs lance-index 14.0.2 itself.
+//! Pennon and Lance 14.0.2, in one program because linking Lance takes minutes. Nothing here stands in for Lance:
+//! every test runs Lance itself.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod collected;
 mod data;
-mod draft;
 #[path = "../kit/mod.rs"]
 mod kit;
-mod laws;
-mod layout;
-mod probe;
 
-mod determinism;
-mod elements;
-mod export;
-mod fixtures;
-mod fuzz;
-mod import;
-mod malformed;
-mod params;
-mod prefix;
-mod reorder;
-mod search;
+mod dataset;
+#[cfg(all(feature = "cli", feature = "datafusion"))]
+mod examples;
+mod memwal;
+mod sub_index;

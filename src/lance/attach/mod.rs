@@ -22,6 +22,7 @@ use ::lance::index::DatasetIndexExt;
 use lance_file::version::ConcreteFileVersion;
 use lance_table::format::IndexMetadata;
 use roaring::RoaringBitmap;
+use tracing::{debug, info};
 use uuid::Uuid;
 
 use build_graph::{Progress, blocking, link_rows};
@@ -103,6 +104,7 @@ pub async fn attach_index(
     if missing.is_empty()
         && let Some(newest) = existing.newest()
     {
+        debug!(index = existing.name, column = column.name, "every fragment has its index: nothing to build");
         return Ok(newest);
     }
     let model = existing.model(&column, opened.as_deref())?;
@@ -113,9 +115,12 @@ pub async fn attach_index(
     let uuid = segment.uuid();
     let committed = dataset.commit_existing_index_segments(&existing.name, &column.name, vec![segment]).await;
     if let Err(error) = committed {
+        info!(index = existing.name, %uuid, %error, "Lance refused the segment: its files are removed");
         discard(dataset, uuid).await;
         return Err(error.into());
     }
+    let version = dataset.manifest().version;
+    info!(index = existing.name, column = column.name, %uuid, version, "committed a segment");
     match dataset.load_index(&uuid).await? {
         Some(metadata) => Ok(metadata),
         None => Err(lance_core::Error::index_not_found(uuid.to_string()).into()),
@@ -138,22 +143,6 @@ pub async fn attach_index(
 /// Fragments that the index covers already are indexed again. Returns `None`, and writes nothing, if no row has a
 /// usable vector. A segment that is never committed is left in `_indices` until Lance's `cleanup_old_versions` removes
 /// it, after seven days at the earliest; commit within that time.
-///
-/// ```ignore
-/// // A worker, which got `uri` and `fragments` with its task and returns a line of text.
-/// let dataset = Dataset::open(&uri).await?;
-/// let params = AttachParams::default().distance_type(DistanceType::Cosine).fragments(fragments);
-/// let segment = build_index_segment(&dataset, "vector", params).await?;
-/// Ok(serde_json::to_string(&segment)?)
-///
-/// // The process that gave out the tasks, say one for each fragment, and now has a line of each.
-/// let mut segments = Vec::new();
-/// for line in lines {
-///     segments.extend(serde_json::from_str::<Option<SegmentDescriptor>>(&line)?);
-/// }
-/// let mut dataset = Dataset::open(&uri).await?;
-/// commit_segments(&mut dataset, "vector", "vector_idx", segments).await?;
-/// ```
 ///
 /// # Errors
 /// As [`attach_index`].
@@ -189,6 +178,8 @@ pub async fn commit_segments(
 ) -> Result<Vec<IndexMetadata>> {
     let uuids: Vec<Uuid> = segments.iter().map(SegmentDescriptor::uuid).collect();
     dataset.commit_existing_index_segments(name, column, segments).await?;
+    let version = dataset.manifest().version;
+    info!(index = name, column, segments = uuids.len(), version, "committed segments");
     let mut committed = dataset.load_indices_by_name(name).await?;
     committed.retain(|index| uuids.contains(&index.uuid));
     Ok(committed)
@@ -202,9 +193,13 @@ async fn build(
     model: Model,
 ) -> Result<Option<SegmentDescriptor>> {
     let rows = Rows::read(dataset, column, fragments, params.distance_type).await?;
+    let (total, skipped) = (rows.vectors.committed_len(), rows.skipped);
+    let (name, fragments_read, metric) = (&column.name, fragments.len(), params.distance_type);
     if rows.vectors.is_empty() {
+        info!(column = name, fragments = fragments_read, skipped, "no row has a usable vector");
         return Ok(None);
     }
+    debug!(column = name, fragments = fragments_read, rows = total, skipped, %metric, "linking a segment");
     let mut progress = Progress::new(params);
     progress.advance(rows.skipped);
     let (partitions, seed) = (params.partitions, params.build.seed);
@@ -234,9 +229,12 @@ async fn build(
         distance_type: params.distance_type,
     };
     if let Err(error) = files.write_with_bounds(&linked, &centroids, bounds).await {
+        info!(column = name, %uuid, %error, "the segment could not be written: its files are removed");
         let _ = store.remove_dir_all(files.dir.clone()).await;
         return Err(error);
     }
+    let kind = params.quantizer.index_type();
+    info!(column = name, rows = total, skipped, partitions = linked.len(), %kind, %metric, %uuid, "built a segment");
     Ok(Some(segment))
 }
 

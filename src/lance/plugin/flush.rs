@@ -2,6 +2,7 @@
 
 use ::lance::dataset::mem_wal::index::{FlushOutcome, GenerationWrite};
 use lance_core::Result as LanceResult;
+use tracing::{debug, info};
 
 use crate::error::{Error, Result};
 use crate::index::Reader;
@@ -21,7 +22,12 @@ impl PennonMemIndex {
         generation: &GenerationWrite<'_>,
     ) -> LanceResult<FlushOutcome> {
         let reader = self.index().map(|index| index.reader()).filter(|reader| !reader.is_empty());
-        let Some(reader) = reader else { return Ok(FlushOutcome::Skip) };
+        let column = self.column();
+        let Some(reader) = reader else {
+            debug!(column, "no row of the MemTable has a vector: nothing to flush");
+            return Ok(FlushOutcome::Skip);
+        };
+        let rows = reader.len();
         // The export reads the whole graph: not on a thread that other tasks wait for.
         let partition = tokio::task::spawn_blocking(move || partition_of(&reader)).await??;
 
@@ -38,6 +44,8 @@ impl PennonMemIndex {
         files.write(&[partition], &centroid).await?;
         let details = details(self.distance_type, self.settings.quantizer, &self.settings.build)?;
         let metadata = generation.index_metadata(uuid, vec![self.field_id], details, INDEX_VERSION);
+        let kind = self.settings.quantizer.index_type();
+        info!(column, rows, of = generation.total_rows, %kind, %uuid, "wrote the MemTable's graph");
         Ok(FlushOutcome::Wrote(Box::new(metadata)))
     }
 }

@@ -1,26 +1,25 @@
 //! The index of one MemTable.
 
-use std::borrow::Cow;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
 use ::lance::dataset::mem_wal::index::{
     FlushContext, FlushOutcome, MemIndex, MemMatches, MemQuery, RankedMatch, RowPosition, SearchContext,
-    VectorMemQuery,
 };
 use ::lance::dataset::mem_wal::write::StoredBatch;
 use arrow_array::cast::AsArray;
 use arrow_array::{Array, FixedSizeListArray, RecordBatch};
-use half::f16;
 use lance_core::Result as LanceResult;
+use tracing::trace;
 
 use crate::distance::DistanceType;
 use crate::error::{Error, Result};
 use crate::index::Index;
 use crate::lance::columns::lists;
 use crate::lance::plugin::params::{PennonMemIndexParams, Resolved};
+use crate::lance::plugin::query::Warned;
 use crate::search::SearchParams;
-use crate::vectors::{ElementType, widened};
+use crate::vectors::ElementType;
 
 /// Candidates of a search that nobody says anything about, unless it wants more rows. Lance's MemTables take 64;
 /// this finds no less than they do (`cargo bench --bench memwal`).
@@ -49,6 +48,7 @@ pub struct PennonMemIndex {
     index: OnceLock<Arc<Index>>,
     /// Bytes of the index with a row in it, if somebody has asked while there was none.
     first_row_bytes: OnceLock<usize>,
+    pub(super) warned: Warned,
 }
 
 impl PennonMemIndex {
@@ -106,12 +106,18 @@ impl PennonMemIndex {
             settings,
             index: OnceLock::new(),
             first_row_bytes: OnceLock::new(),
+            warned: Warned::default(),
         })
     }
 
     /// The index itself, from the first insert on.
     pub fn index(&self) -> Option<&Arc<Index>> {
         self.index.get()
+    }
+
+    /// The name of the column of vectors.
+    pub(super) fn column(&self) -> &str {
+        &self.columns[0]
     }
 
     fn index_or_new(&self) -> Result<&Arc<Index>> {
@@ -147,36 +153,6 @@ impl PennonMemIndex {
     fn append(&self, batches: &[(FixedSizeListArray, RowPosition)]) -> Result<()> {
         // A position is given out once.
         self.index_or_new()?.append_batches_unique(batches).map(drop)
-    }
-
-    /// The query and its vector, if this is for us to answer.
-    fn vector_query<'a>(&self, query: &'a dyn MemQuery) -> Option<(&'a VectorMemQuery, Cow<'a, [f32]>)> {
-        let query = query.as_any().downcast_ref::<VectorMemQuery>()?;
-        if query.distance_type.is_some_and(|wanted| wanted != self.settings.metric) {
-            return None;
-        }
-        let nulls = query.vector.null_count() + query.vector.values().null_count();
-        if query.vector.len() != 1 || nulls > 0 {
-            return None;
-        }
-        let vector = self.elements_of(&query.vector)?;
-        let has_distance = vector.iter().all(|x| x.is_finite())
-            && (self.distance_type != DistanceType::Cosine || vector.iter().any(|&x| x != 0.0));
-        (vector.len() == self.dim && has_distance).then_some((query, vector))
-    }
-
-    /// The elements of a query as those of the column are compared with it.
-    fn elements_of<'a>(&self, query: &'a FixedSizeListArray) -> Option<Cow<'a, [f32]>> {
-        let (element_type, _) = ElementType::of_vectors(query.data_type()).ok()?;
-        let elements = widened(query.values(), element_type)?;
-        match (element_type, self.element_type) {
-            (own, column) if own == column => Some(elements),
-            (ElementType::Float32, ElementType::Float64) => Some(elements),
-            (ElementType::Float32, ElementType::Float16) => {
-                Some(elements.iter().map(|&x| f16::from_f32(x).to_f32()).collect())
-            }
-            _ => None,
-        }
     }
 }
 
@@ -219,6 +195,7 @@ impl MemIndex for PennonMemIndex {
         let k = query.k.min(rows);
         let ef = query.ef.or(self.settings.ef).unwrap_or(DEFAULT_EF).max(k).min(rows);
         let hits = index.search(&vector, &SearchParams::new(k).ef(ef).max_row_id(ctx.max_visible))?;
+        trace!(column = self.column(), k, ef, rows, found = hits.len(), "searched the MemTable's index");
         // As Lance's exact search does: a distance that overflows ranks nowhere.
         let hits = hits.iter().filter(|hit| hit.distance.is_finite());
         let matches = hits.map(|hit| RankedMatch::new(hit.row_id, hit.distance)).collect();

@@ -2,8 +2,10 @@
 //! they were found by.
 
 mod flush;
+mod live;
 mod mem_index;
 mod params;
+mod query;
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -15,10 +17,13 @@ use ::lance::dataset::mem_wal::index::{
 use lance_core::{Error as LanceError, Result as LanceResult};
 use lance_index::IndexType;
 use lance_index::scalar::registry::{TrainingCriteria, TrainingOrdering};
+use tracing::{debug, warn};
 
+pub use live::{live_index, live_indexes};
 pub use mem_index::PennonMemIndex;
 pub use params::PennonMemIndexParams;
 
+use live::Made;
 use params::Resolved;
 
 use crate::error::Result;
@@ -27,15 +32,9 @@ use crate::vectors::ElementType;
 
 /// Indexes the vectors of MemTables with an [`Index`](crate::Index), in the place of Lance's own HNSW.
 ///
-/// One registry with the plugin in it goes to `initialize_mem_wal()` and to every writer; nothing about it is stored
-/// in the table.
-///
-/// ```ignore
-/// let registry = pennon::lance::registry()?;
-/// dataset.initialize_mem_wal().mem_index_registry(registry.clone()).execute().await?;
-/// let config = ShardWriterConfig::new(shard).with_mem_index_registry(registry);
-/// let writer = dataset.mem_wal_writer(shard, config).await?;
-/// ```
+/// One registry with the plugin in it ([`registry`]) goes to `initialize_mem_wal().mem_index_registry(..)` and to every
+/// writer's `ShardWriterConfig::with_mem_index_registry(..)`; nothing about it is stored in the table.
+/// `examples/memtable.rs` shows all of it.
 ///
 /// It maintains any vector index of the base table (IVF_PQ too: a MemTable only takes over its metric) on a
 /// `FixedSizeList` of `Float16`, `Float32` or `Float64` in L2, cosine or dot, or of `UInt8` in Hamming distance. These
@@ -46,7 +45,12 @@ use crate::vectors::ElementType;
 /// own `HnswBuildParams` do too, by `with_hnsw_params`. Without any, they are those of the plugin
 /// ([`with_defaults`](Self::with_defaults), [`index`](Self::index)), and else those of Lance's MemTables.
 ///
-/// ```ignore
+/// ```
+/// use pennon::BuildParams;
+/// use pennon::lance::{PennonMemIndexParams, Quantizer};
+/// # use lance::dataset::mem_wal::ShardWriterConfig;
+/// # let config = ShardWriterConfig::default();
+///
 /// let build = BuildParams::default().num_edges(24).ef_construction(200);
 /// let settings = PennonMemIndexParams::default().build(build).ef(100).quantizer(Quantizer::Sq);
 /// let config = config.with_index_override("vec_idx", settings);
@@ -70,19 +74,27 @@ use crate::vectors::ElementType;
 pub struct PennonMemIndexPlugin {
     defaults: PennonMemIndexParams,
     by_index: BTreeMap<String, PennonMemIndexParams>,
+    made: Made,
 }
 
 impl PennonMemIndexPlugin {
     /// A plugin whose indexes have these settings where a writer gives none: for clients such as LanceDB, which hand no
     /// settings of a writer through.
     pub fn with_defaults(params: PennonMemIndexParams) -> Self {
-        Self { defaults: params, by_index: BTreeMap::new() }
+        Self { defaults: params, ..Self::default() }
     }
 
     /// Sets what the index of that name has where a writer gives no settings.
     pub fn index(mut self, name: impl Into<String>, params: PennonMemIndexParams) -> Self {
         self.by_index.insert(name.into(), params);
         self
+    }
+
+    /// The indexes that this plugin and its clones made for MemTables that are in memory, oldest first, with their
+    /// names: for whoever has no writer to ask by [`live_index`], as in LanceDB. Keep a clone of the plugin that goes
+    /// into [`registry_with`].
+    pub fn live_indexes(&self) -> Vec<(String, Arc<PennonMemIndex>)> {
+        self.made.live()
     }
 
     fn settings(&self, index: &str) -> &PennonMemIndexParams {
@@ -139,11 +151,15 @@ impl MemIndexPlugin for PennonMemIndexPlugin {
     }
 
     fn validate(&self, ctx: &MemIndexBuildContext<'_>) -> LanceResult<()> {
-        index_of(ctx).map(drop)
+        let checked = index_of(ctx).map(drop);
+        checked.inspect_err(|error| warn!(index = ctx.name, %error, "Pennon does not index these MemTables"))
     }
 
     fn create(&self, ctx: &MemIndexBuildContext<'_>) -> LanceResult<Arc<dyn MemIndex>> {
-        Ok(Arc::new(index_of(ctx)?))
+        let index = Arc::new(index_of(ctx)?);
+        debug!(index = ctx.name, settings = ?index.settings, "made an index for a MemTable");
+        self.made.add(ctx.name, &index);
+        Ok(index)
     }
 }
 
