@@ -33,7 +33,7 @@ pub use index::{
     BatchHits, Compaction, Cursor, GraphView, Index, IndexBuilder, IndexStats, Reader, ResidentBytes, Row,
 };
 pub use metadata::Metadata;
-pub use persist::{Loaded, SaveOptions};
+pub use persist::{Loaded, SaveOptions, WriterLock};
 pub use search::{Hit, Hits, IndexVersion, RowMask, SearchParams, SearchPlan, SearchStats};
 pub use vectors::{
     Appended, ArrowFixedSizeListVectorStore, ElementType, RowIds, SkippedRows, VectorSource,

@@ -6,9 +6,11 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 
-use arrow_array::RecordBatch;
-use arrow_schema::SchemaRef;
+use arrow_array::{ArrayRef, BooleanArray, RecordBatch, UInt64Array};
+use arrow_schema::{DataType, Field, FieldRef, Schema, SchemaRef};
+use arrow_select::filter::{filter, filter_record_batch};
 
 use crate::error::{Error, Result};
 use crate::index::{Index, Reader};
@@ -16,16 +18,38 @@ use crate::persist::directory::{self, MANIFEST, at};
 use crate::persist::manifest::Manifest;
 use crate::persist::open::{Memory, Saved};
 use crate::persist::save::save_locked;
-use crate::persist::{SaveOptions, directory::is_column_directory};
+use crate::persist::{Loaded, SaveOptions, directory::is_column_directory};
+use crate::search::ROW_ID_COLUMN;
 
 /// Property of the manifest: the names of the directories of the other indexes, with a `/` between them.
 const DIRECTORIES: &str = "pennon.directories";
+/// Column of the row ids of an index that was saved alone.
+pub(crate) const SAVED_ROW_ID_COLUMN: &str = "row_id";
 
 /// The columns of a collection that are not vectors.
 #[derive(Debug)]
 pub(crate) struct Columns {
     pub schema: SchemaRef,
     pub batches: Vec<RecordBatch>,
+}
+
+impl Columns {
+    /// The live rows of an index whose row ids are its vector ids, with the row ids that were saved and the labels.
+    fn beside(reader: &Reader, row_ids: &UInt64Array, labels: Option<&RecordBatch>) -> Result<Self> {
+        let live = reader.live_ids();
+        let numbers = UInt64Array::from_iter_values(live.set_indices().map(|id| id as u64));
+        let live = BooleanArray::from(live);
+        let mut fields: Vec<FieldRef> = [ROW_ID_COLUMN, SAVED_ROW_ID_COLUMN]
+            .map(|name| Arc::new(Field::new(name, DataType::UInt64, false)))
+            .to_vec();
+        let mut columns: Vec<ArrayRef> = vec![Arc::new(numbers), filter(row_ids, &live)?];
+        if let Some(labels) = labels {
+            fields.extend(labels.schema_ref().fields().iter().cloned());
+            columns.extend(filter_record_batch(labels, &live)?.columns().iter().cloned());
+        }
+        let schema = Arc::new(Schema::new(fields));
+        Ok(Self { batches: vec![RecordBatch::try_new(Arc::clone(&schema), columns)?], schema })
+    }
 }
 
 /// What is saved together.
@@ -75,7 +99,8 @@ fn save_others(dir: &Path, others: &[Reader], names: &mut Vec<String>) -> Result
     if names.is_empty() { Ok(()) } else { directory::sync_directory(dir) }
 }
 
-/// What was last saved together.
+/// What was last saved together. Of an index that was saved alone the row ids become a column, and the index has vector
+/// ids in their place: they ascend.
 pub(crate) fn load_set(dir: &Path) -> Result<Set<Index>> {
     loop {
         let saved = Saved::open(dir)?;
@@ -91,7 +116,9 @@ pub(crate) fn load_set(dir: &Path) -> Result<Set<Index>> {
 fn load(dir: &Path, saved: Saved) -> Result<Set<Index>> {
     let file = dir.join(MANIFEST);
     let Some((columns, properties)) = saved.read_rows()? else {
-        return Err(Error::CorruptIndex { file, problem: "it is an index, not a collection".to_string() });
+        let (Loaded { index, labels, properties }, row_ids) = saved.load_numbered()?;
+        let columns = Columns::beside(&index.reader(), &row_ids, labels.as_ref())?;
+        return Ok(Set { indexes: vec![index], columns, properties });
     };
     let mut properties = properties.clone();
     let names = properties.remove(DIRECTORIES).unwrap_or_default();
