@@ -20,3 +20,5 @@ mod pylance;
 mod replace;
 mod rows;
 mod segments;
+#[cfg(feature = "datafusion")]
+mod sql;
