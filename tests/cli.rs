@@ -4,6 +4,9 @@
 
 #[path = "cli/kit.rs"]
 mod kit;
+#[cfg(feature = "datafusion")]
+#[path = "cli/sql.rs"]
+mod sql;
 
 use std::fs::{self, File};
 use std::process::{Command, Stdio};
@@ -23,16 +26,21 @@ use kit::{
     succeed, with,
 };
 
+#[cfg(feature = "datafusion")]
+const WHERE_FAILS: &str = "word";
+#[cfg(not(feature = "datafusion"))]
+const WHERE_FAILS: &str = "without the feature datafusion";
+
 #[test]
 fn words_have_their_relatives_as_neighbors() {
     let home = Home::new();
     let index = home.path("new/parents/index");
-    let built = json(&["build", WORDS, "--metric", "cosine", "--output", &index]);
+    let built = json(&["build", WORDS, "--metric", "cosine", "--keep", "word", "--output", &index]);
     assert_eq!((&built["rows"], &built["indexed"]), (&5_000.into(), &5_000.into()));
     assert!(built["recall_at_10"].as_f64().unwrap() >= 0.98, "{built}");
     assert_eq!(names(home.path("")), ["new"]);
 
-    let like = ["search", &index, "--like", "word=guitar", "--show", "word", "--from", WORDS, "-k", "8"];
+    let like = ["search", &index, "--like", "word=guitar", "--show", "word", "-k", "8"];
     let table = succeed(&like);
     assert!(table.starts_with("8 nearest rows to row 3582 (word=guitar), distance cosine, ef 100\n"));
     let answer = json(&like);
@@ -129,11 +137,11 @@ fn benchmark_files_with_ground_truth_are_measured() {
     // The nearest row of each query is the row it was taken from.
     let truth = [20, 1].into_iter().chain(100..120_u32).flat_map(u32::to_le_bytes);
     let truth = home.bytes("truth.ibin", &truth.collect::<Vec<u8>>());
-    let (index, plot) = (home.path("index"), home.path("plots/recall.svg"));
+    let index = home.path("index");
     succeed(&["build", &base, "--output", &index]);
     for path in [&base, &index] {
         let eval = ["eval", path, "--queries", &queries, "--ef", "64,16"];
-        for more in [&["-k", "1", "--ground-truth", &truth][..], &["--plot", &plot]] {
+        for more in [&["-k", "1", "--ground-truth", &truth][..], &[]] {
             let result = json(&with(&eval, more));
             assert_eq!(result["queries"], 20);
             let widths = result["results"].as_array().unwrap();
@@ -143,8 +151,6 @@ fn benchmark_files_with_ground_truth_are_measured() {
         assert!(succeed(&eval).contains("queries/s"));
         fails(&with(&eval, &["--ground-truth", &truth]), "has 1 neighbors per query, -k is 10");
     }
-    let svg = fs::read_to_string(plot).unwrap();
-    assert!(svg.starts_with("<svg") && svg.contains("ef 64"));
     fails(&["eval", &index, "--m", "8"], "is an index: --metric and the options of a build are for files");
     fails(&["eval", &base, "--queries", WORDS], "have dimension 100, the indexed vectors have 8");
     fails(&["eval", &home.bytes("short.fbin", &fbin(0..ROWS)[..1000])], "it has 1000 bytes");
@@ -331,7 +337,7 @@ fn failed_builds_say_why_and_leave_nothing() {
         (&["--row", "1", "--show", "word"], "keeps no column 'word'"),
         (&["--vector", "-1,2"], "has 2 numbers, the vectors of the index have 8"),
         (&["--vector", "[1,x]"], "element 1 is 'x', not a number"),
-        (&["--row", "1", "--from", "absent"], "there is no file absent"),
+        (&["--row", "1", "--where", "word = 'x'"], WHERE_FAILS),
     ];
     for (options, what) in searches {
         fails(&with(&["search", &index], options), what);

@@ -16,8 +16,8 @@ use datafusion::datasource::MemTable;
 use datafusion::execution::SessionStateBuilder;
 use datafusion::execution::context::SessionContext;
 use datafusion::physical_plan::collect;
-use pennon::Collection;
-use pennon::sql::{VectorOrderRule, register_collection};
+use pennon::sql::{VectorOrderRule, condition, register_collection};
+use pennon::{Collection, CollectionSearch, Filter};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
@@ -277,4 +277,59 @@ async fn calls_that_cannot_be_answered_say_why() {
         run(&context, "SELECT inner_product([1.0, 2.0], [3, 4]) AS x, l2_distance([0], [3]) AS y").await;
     assert_eq!(one[0]["x"].as_primitive::<Float32Type>().value(0), 11.0);
     assert_eq!(one[0]["y"].as_primitive::<Float32Type>().value(0), 9.0);
+}
+
+/// A key stands for the vector of its row.
+#[tokio::test]
+async fn a_row_is_searched_for_by_its_key() {
+    let mut rng = StdRng::seed_from_u64(8);
+    let collection = filled(&mut rng, false, 300);
+    let context = session(&collection, false).await;
+    let mut without = None;
+    for id in (0..300_i64).filter(|id| id % 9 != 4) {
+        let row = collection.get(id).unwrap().unwrap();
+        let vectors = row["b"].as_fixed_size_list();
+        if vectors.is_null(0) {
+            without = Some(id);
+        } else if id % 20 == 0 {
+            let list = sql_list(vectors.value(0).as_primitive::<Float32Type>().values());
+            let of = |query: &str| {
+                format!("SELECT id FROM vector_search('t', {query}, 5, 'column=b') WHERE id < 200")
+            };
+            let by_key = ids_of(&context, &of(&id.to_string())).await;
+            assert_eq!((by_key.len(), &by_key), (5, &ids_of(&context, &of(&list)).await));
+        }
+    }
+    let call = |key: &str| format!("SELECT id FROM vector_search('t', {key}, 5, 'column=b')");
+    let without = without.unwrap().to_string();
+    for (key, problem) in [
+        ("4", "no row has key 4"),
+        (without.as_str(), "has no vector in \"b\""),
+        ("'red'", "its keys are Int64, got \"red\""),
+    ] {
+        let error = fails(&context, &call(key)).await;
+        assert!(error.contains(problem), "{key}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn a_condition_in_sql_is_a_filter() {
+    let mut rng = StdRng::seed_from_u64(9);
+    let collection = filled(&mut rng, false, 600);
+    let context = session(&collection, false).await;
+    for text in &CONDITIONS[..5] {
+        let filter = Filter::new(condition(text, collection.schema()).unwrap());
+        let query = vector(&mut rng);
+        let search = CollectionSearch::new(9).ef(400).filter(&filter).columns(["id"]);
+        let found = collection.search(&query, &search).unwrap();
+        let sql =
+            format!("SELECT id FROM vector_search('t', {}, 9, 'ef=400') WHERE {text}", sql_list(&query));
+        assert_eq!(found["id"].as_primitive::<Int64Type>().values().to_vec(), ids_of(&context, &sql).await);
+    }
+    for (text, problem) in
+        [("year > 3", "year"), ("id + 1", "is no condition: it is Int64"), ("random() < 0.5", "each time")]
+    {
+        let error = condition(text, collection.schema()).map(|_| ()).unwrap_err().to_string();
+        assert!(error.contains(problem), "{text}: {error}");
+    }
 }

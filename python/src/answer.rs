@@ -1,8 +1,11 @@
 //! What Python gets: answers and batches, each an Arrow object of its own.
 
-use arrow_array::RecordBatch;
+use std::sync::Arc;
+
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Float32Type, Int32Type, UInt64Type};
+use arrow_array::{Float32Array, RecordBatch, UInt64Array};
+use pennon::{Hit, SearchStats};
 use pyo3::exceptions::PyIndexError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyCapsule, PyDict, PyTuple};
@@ -23,7 +26,32 @@ pub struct ArrowBatch {
 /// interface (`pyarrow.table(hits)`, `polars.DataFrame(hits)`), and a sequence of pairs of row id and distance.
 #[pyclass(frozen, module = "pennon", name = "Hits", sequence)]
 pub struct Hits {
-    pub hits: pennon::Hits,
+    rows: Vec<Hit>,
+    /// None of a page of a cursor.
+    stats: Option<SearchStats>,
+}
+
+impl From<pennon::Hits> for Hits {
+    fn from(hits: pennon::Hits) -> Self {
+        Self { stats: Some(*hits.stats()), rows: hits.into_vec() }
+    }
+}
+
+impl Hits {
+    /// A page of a cursor.
+    pub fn page(rows: Vec<Hit>) -> Self {
+        Self { rows, stats: None }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    fn batch(&self) -> PyResult<RecordBatch> {
+        let row_ids: UInt64Array = self.rows.iter().map(|hit| hit.row_id).collect::<Vec<_>>().into();
+        let distances: Float32Array = self.rows.iter().map(|hit| hit.distance).collect::<Vec<_>>().into();
+        RecordBatch::try_new(pennon::Hits::schema(), vec![Arc::new(row_ids), Arc::new(distances)]).or_raise()
+    }
 }
 
 /// The answers to several queries.
@@ -116,30 +144,31 @@ arrow_class!(ArrowBatch, |this| this.batch.clone(), {
     }
 });
 
-arrow_class!(Hits, |this| this.hits.to_record_batch().or_raise()?, {
+arrow_class!(Hits, |this| this.batch()?, {
     /// The row ids, nearest first.
     #[getter]
     fn row_ids(&self) -> Vec<u64> {
-        self.hits.row_ids().collect()
+        self.rows.iter().map(|hit| hit.row_id).collect()
     }
 
     /// The distances, in the order of the row ids. They are exact.
     #[getter]
     fn distances(&self) -> Vec<f32> {
-        self.hits.iter().map(|hit| hit.distance).collect()
+        self.rows.iter().map(|hit| hit.distance).collect()
     }
 
     /// Whether the search came to its end: false if `timeout` or `max_distances` ended it, when nearer rows may be
     /// missing.
     #[getter]
     fn complete(&self) -> bool {
-        self.hits.complete()
+        self.stats.is_none_or(|stats| stats.complete)
     }
 
-    /// What the search did, as a dictionary: `plan`, `distances`, `estimates`, `reranked`, `nodes`, `ef`, `complete`.
+    /// What the search did, as a dictionary: `plan`, `distances`, `estimates`, `reranked`, `nodes`, `ef`, `complete`;
+    /// empty for a page of a cursor.
     #[getter]
     fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        let stats = self.hits.stats();
+        let Some(stats) = &self.stats else { return Ok(PyDict::new(py)) };
         let dict = PyDict::new(py);
         dict.set_item(
             "plan",
@@ -156,24 +185,24 @@ arrow_class!(Hits, |this| this.hits.to_record_batch().or_raise()?, {
 
     /// The row ids (`uint64`) and the distances (`float32`) as arrays of numpy.
     fn to_numpy<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
-        let batch = self.hits.to_record_batch().or_raise()?;
+        let batch = self.batch()?;
         PyTuple::new(py, [numpy_column(py, &batch, 0)?, numpy_column(py, &batch, 1)?])
     }
 
     fn __len__(&self) -> usize {
-        self.hits.len()
+        self.rows.len()
     }
 
     fn __getitem__(&self, at: isize) -> PyResult<(u64, f32)> {
-        let hit = self.hits.get(position(at, self.hits.len())?);
+        let hit = self.rows.get(position(at, self.rows.len())?);
         hit.map(|hit| (hit.row_id, hit.distance)).ok_or_else(out_of_range)
     }
 
     fn __repr__(&self) -> String {
-        let rows = self.hits.iter().take(10).map(|hit| format!("({}, {:?})", hit.row_id, hit.distance));
+        let rows = self.rows.iter().take(10).map(|hit| format!("({}, {:?})", hit.row_id, hit.distance));
         let rows = rows.collect::<Vec<_>>().join(", ");
-        let more = if self.hits.len() > 10 { ", ..." } else { "" };
-        let partial = if self.hits.complete() { "" } else { ", complete=False" };
+        let more = if self.rows.len() > 10 { ", ..." } else { "" };
+        let partial = if self.complete() { "" } else { ", complete=False" };
         format!("Hits([{rows}{more}]{partial})")
     }
 });
@@ -199,7 +228,7 @@ arrow_class!(BatchHits, |this| this.hits.to_record_batch().or_raise()?, {
 
     fn __getitem__(&self, at: isize) -> PyResult<Hits> {
         let hits = self.hits.get(position(at, self.hits.len())?);
-        hits.map(|hits| Hits { hits: hits.clone() }).ok_or_else(out_of_range)
+        hits.map(|hits| Hits::from(hits.clone())).ok_or_else(out_of_range)
     }
 
     fn __repr__(&self) -> String {

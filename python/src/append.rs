@@ -58,6 +58,8 @@ pub enum RowIds {
 pub enum Taken {
     Refuse,
     Replace,
+    /// It cannot be, as the caller knows.
+    Never,
 }
 
 /// Lets one append at a time pass, and knows the row id after all that the index has seen.
@@ -128,6 +130,7 @@ impl Writer {
                 let outcome = match taken {
                     Taken::Replace => index.upsert(&slice, ids),
                     // Row ids that count up from above all that were ever there need no comparison.
+                    Taken::Never => index.append_unique(&slice, ids),
                     Taken::Refuse if is_new && is_counted => index.append_unique(&slice, ids),
                     Taken::Refuse => index.append(&slice, ids),
                 };

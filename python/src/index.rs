@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use arrow_array::Array;
 use pennon::{BuildParams, Coding, DistanceType, ElementType, LanceBatches};
@@ -12,6 +13,7 @@ use pyo3::types::{PyDict, PyString, PyTuple};
 use crate::answer::{ArrowBatch, BatchHits, Hits};
 use crate::append::{Appended, RowIds, Taken, Writer};
 use crate::capsule;
+use crate::cursor::Cursor;
 use crate::errors::{OrRaise, invalid_input};
 use crate::input::{self, Vectors};
 use crate::reading::{self, Keywords, NEXT_ROW_ID, reading_class};
@@ -42,7 +44,8 @@ use crate::reading::{self, Keywords, NEXT_ROW_ID, reading_class};
 /// Index(dim=4, metric='l2', rows=4, element_type='float32', m=16, ef_construction=100)
 #[pyclass(frozen, module = "pennon", name = "Index", weakref)]
 pub struct Index {
-    index: pennon::Index,
+    /// Shared with the thread of a save.
+    index: Arc<pennon::Index>,
     writer: Writer,
     properties: BTreeMap<String, String>,
 }
@@ -71,7 +74,7 @@ impl Index {
         let highest = || index.reader().live_row_ids().values().iter().copied().max();
         // What is not saved with a row id by this package may have any.
         let next = next.unwrap_or(0).max(highest().map_or(0, |row_id| row_id.saturating_add(1)));
-        Self { index, writer: Writer::new(next), properties }
+        Self { index: Arc::new(index), writer: Writer::new(next), properties }
     }
 
     fn write(
@@ -149,8 +152,8 @@ reading_class!(Index, |this| this.index.reader(), {
     ///
     /// Rows without a usable vector (null, not finite, or zero under cosine) are left out; `Appended.skipped` says which.
     /// Long input is appended in slices of 8,192 rows, each of which shows at one instant, and Ctrl-C ends it between two
-    /// of them: what was appended by then stays. An error leaves the index as it was; if another thread changes row ids meanwhile, earlier slices stay.
-    /// The interpreter is free for other threads meanwhile. The argument `column` is for tables only.
+    /// of them: what was appended by then stays. An error leaves the index as it was; if another thread changes row ids
+    /// meanwhile, earlier slices stay. The interpreter is free for other threads meanwhile. The argument `column` is for tables only.
     #[pyo3(signature = (data, row_ids=None, *, column=None))]
     fn append(
         &self,
@@ -159,6 +162,19 @@ reading_class!(Index, |this| this.index.reader(), {
         column: Option<&str>,
     ) -> PyResult<Appended> {
         self.write(data, row_ids, column, Taken::Refuse)
+    }
+
+    /// Appends vectors under row ids that you know to be new: none is compared, and no memory is spent on them until a row
+    /// is deleted, checked or asked for. If two live rows share a row id after all, both are found, and deletes and updates
+    /// mean the later. The arguments are those of `append`, which does this by itself for row ids that count up.
+    #[pyo3(signature = (data, row_ids, *, column=None))]
+    fn append_unique(
+        &self,
+        data: &Bound<'_, PyAny>,
+        row_ids: &Bound<'_, PyAny>,
+        column: Option<&str>,
+    ) -> PyResult<Appended> {
+        self.write(data, Some(row_ids), column, Taken::Never)
     }
 
     /// Appends vectors in the place of those with the same row ids: searches see the old ones or the new ones. Of rows
@@ -207,7 +223,8 @@ reading_class!(Index, |this| this.index.reader(), {
     /// Saves the index into a directory, in the place of one that was saved there before. `properties` are names and
     /// values of your own, strings, which come back with `Index.load(dir).properties`.
     ///
-    /// A process that ends meanwhile leaves the older index or the newer one, and files that the next save removes.
+    /// A process that ends meanwhile leaves the older index or the newer one, and files that the next save removes. Ctrl-C
+    /// ends the wait: the save goes on as long as the process does.
     #[pyo3(signature = (dir, *, properties=None))]
     fn save(
         &self,
@@ -217,7 +234,8 @@ reading_class!(Index, |this| this.index.reader(), {
     ) -> PyResult<()> {
         let next_row_id = self.writer.next_row_id();
         let properties = properties.or_else(|| Some(self.properties.clone()));
-        reading::save(py, dir, properties, next_row_id, |dir, options| self.index.save_with(dir, options))
+        let index = Arc::clone(&self.index);
+        reading::save(py, dir, properties, next_row_id, move |dir, options| index.save_with(dir, options))
     }
 
     /// The index that was last saved into a directory.
@@ -300,8 +318,10 @@ reading_class!(Reader, |this| this.reader.clone(), {
         dir: PathBuf,
         properties: Option<BTreeMap<String, String>>,
     ) -> PyResult<()> {
-        let reader = &self.reader;
-        reading::save(py, dir, properties, self.next_row_id, |dir, options| reader.save_with(dir, options))
+        let reader = self.reader.clone();
+        reading::save(py, dir, properties, self.next_row_id, move |dir, options| {
+            reader.save_with(dir, options)
+        })
     }
 
     fn __repr__(&self) -> String {

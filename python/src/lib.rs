@@ -3,6 +3,7 @@
 //! ```text
 //! index      the classes Index and Reader     reading   what both have: everything that reads
 //! append     appends in slices                answer    answers and batches, Arrow objects of their own
+//! cursor     answers page by page             collection  vectors with their other columns
 //! input      vectors, queries, row ids        mask      rows that may be returned
 //! numpy      arrays of numpy                  capsule   the Arrow C data interface
 //! errors     exceptions                       pool      threads of batches, one pool for each process
@@ -12,6 +13,7 @@ mod answer;
 mod append;
 mod capsule;
 mod collection;
+mod cursor;
 mod errors;
 mod index;
 mod input;
@@ -33,6 +35,8 @@ mod _pennon {
     use crate::append::Appended;
     #[pymodule_export]
     use crate::collection::{Collection, Filter};
+    #[pymodule_export]
+    use crate::cursor::Cursor;
     #[pymodule_export]
     use crate::index::{Index, Reader};
     #[pymodule_export]

@@ -1,20 +1,30 @@
 //! What an index and a reader of it have in common: everything that reads.
 
 use std::path::PathBuf;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
 use std::time::{Duration, Instant};
 
+use arrow_array::Array;
 use pennon::{Reader, SaveOptions, SearchParams};
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 use serde_json::Value;
 
 use crate::answer::{ArrowBatch, BatchHits, Hits};
+use crate::cursor::Cursor;
 use crate::errors::{OrRaise, invalid_input};
 use crate::mask::{mask_of, mask_where};
 use crate::{input, pool};
 
 /// The property of a saved index that holds the next row id.
 pub const NEXT_ROW_ID: &str = "pennon.next_row_id";
+
+/// How long a save goes on before Ctrl-C is heard.
+const SIGNALS: Duration = Duration::from_millis(50);
+/// Queries of a batch between which Ctrl-C is heard.
+const BATCH_ROWS: usize = 1024;
 
 /// The keyword arguments of a search.
 pub struct Keywords<'a, 'py> {
@@ -58,7 +68,7 @@ pub fn search(query: &Bound<'_, PyAny>, reader: Reader, keywords: Keywords<'_, '
     let params = keywords.params(&reader)?;
     let vector = input::query(query)?;
     let hits = query.py().detach(|| reader.search(&vector, &params)).or_raise()?;
-    Ok(Hits { hits })
+    Ok(hits.into())
 }
 
 pub fn search_exact(query: &Bound<'_, PyAny>, reader: Reader, keywords: Keywords<'_, '_>) -> PyResult<Hits> {
@@ -66,7 +76,7 @@ pub fn search_exact(query: &Bound<'_, PyAny>, reader: Reader, keywords: Keywords
     let vector = input::query(query)?;
     let pool = pool::pool()?;
     let hits = query.py().detach(|| pool.install(|| reader.search_exact(&vector, &params))).or_raise()?;
-    Ok(Hits { hits })
+    Ok(hits.into())
 }
 
 pub fn search_batch(
@@ -77,8 +87,38 @@ pub fn search_batch(
     let params = keywords.params(&reader)?;
     let vectors = input::queries(queries, reader.element_type(), reader.dim())?;
     let pool = pool::pool()?;
-    let hits = queries.py().detach(|| pool.install(|| reader.search_batch(&vectors, &params))).or_raise()?;
-    Ok(BatchHits { hits })
+    let (rows, mut answers) = (vectors.len(), Vec::new());
+    // No queries at all are checked as any others.
+    for start in (0..rows.max(1)).step_by(BATCH_ROWS) {
+        if start > 0 {
+            queries.py().check_signals()?;
+        }
+        let slice = vectors.slice(start, BATCH_ROWS.min(rows - start));
+        let hits = queries.py().detach(|| pool.install(|| reader.search_batch(&slice, &params)));
+        answers.extend(hits.map_err(|error| counted_from(error, start)).or_raise()?);
+    }
+    Ok(BatchHits { hits: answers.into_iter().collect() })
+}
+
+/// The error of a query by its position among all.
+fn counted_from(error: pennon::Error, start: usize) -> pennon::Error {
+    match error {
+        pennon::Error::InvalidQuery { row, source } => {
+            pennon::Error::InvalidQuery { row: start + row, source }
+        }
+        other => other,
+    }
+}
+
+pub fn cursor(query: &Bound<'_, PyAny>, reader: Reader, keywords: Keywords<'_, '_>) -> PyResult<Cursor> {
+    let k = keywords.k.unwrap_or(usize::MAX);
+    if k == 0 {
+        return Err(invalid_input("a page has at least one row, got k=0"));
+    }
+    let params = keywords.params(&reader)?;
+    let vector = input::query(query)?;
+    let cursor = query.py().detach(|| reader.cursor(&vector, &params)).or_raise()?;
+    Ok(Cursor::new(cursor, k))
 }
 
 pub fn score(
@@ -107,7 +147,7 @@ pub fn save(
     dir: PathBuf,
     properties: Option<std::collections::BTreeMap<String, String>>,
     next_row_id: u64,
-    save: impl FnOnce(PathBuf, &SaveOptions) -> pennon::Result<()> + Send,
+    save: impl FnOnce(PathBuf, &SaveOptions) -> pennon::Result<()> + Send + 'static,
 ) -> PyResult<()> {
     let mut options = SaveOptions::new();
     options.properties = properties.unwrap_or_default();
@@ -117,7 +157,23 @@ pub fn save(
         )));
     }
     options.properties.insert(NEXT_ROW_ID.to_string(), next_row_id.to_string());
-    py.detach(|| save(dir, &options)).or_raise()
+    // On a thread of its own, so that Ctrl-C is heard meanwhile.
+    let (done, mut saved) = mpsc::channel();
+    let run = move || {
+        let _ = done.send(save(dir, &options));
+    };
+    let thread = thread::Builder::new().name("pennon-save".to_string()).spawn(run);
+    thread.map_err(|error| PyRuntimeError::new_err(error.to_string()))?;
+    loop {
+        let waiting = &mut saved;
+        match py.detach(move || waiting.recv_timeout(SIGNALS)) {
+            Ok(saved) => return saved.or_raise(),
+            Err(RecvTimeoutError::Timeout) => py.check_signals()?,
+            Err(RecvTimeoutError::Disconnected) => {
+                return Err(PyRuntimeError::new_err("the save has panicked"));
+            }
+        }
+    }
 }
 
 pub fn to_lance_batches(py: Python<'_>, reader: &Reader) -> PyResult<(Option<ArrowBatch>, ArrowBatch)> {
@@ -217,7 +273,7 @@ macro_rules! reading_class {
             }
 
             /// `search` for each row of `queries` (an array of numpy of two dimensions, or an Arrow array of lists) on
-            /// as many threads as there are processors, or `RAYON_NUM_THREADS`. A null query has no hits.
+            /// as many threads as there are processors, or `RAYON_NUM_THREADS`. A null query has no hits. Ctrl-C ends it.
             #[pyo3(signature = (queries, k=10, *, ef=None, mask=None, r#where=None, max_row_id=None,
                 distance_range=None, timeout=None, max_distances=None))]
             #[allow(clippy::too_many_arguments, reason = "keywords of Python")]
@@ -237,6 +293,28 @@ macro_rules! reading_class {
                 let keywords =
                     Keywords { k, ef, mask, r#where, max_row_id, distance_range, timeout, max_distances };
                 reading::search_batch(queries, $reader, keywords)
+            }
+
+            /// A search that gives out its rows page by page: an iterator over `Hits` of `k` rows. The arguments are
+            /// those of `search`.
+            #[pyo3(signature = (query, k=10, *, ef=None, mask=None, r#where=None, max_row_id=None,
+                distance_range=None))]
+            #[allow(clippy::too_many_arguments, reason = "keywords of Python")]
+            fn cursor(
+                &self,
+                query: &Bound<'_, PyAny>,
+                k: Option<usize>,
+                ef: Option<usize>,
+                mask: Option<&Bound<'_, PyAny>>,
+                r#where: Option<&Bound<'_, PyAny>>,
+                max_row_id: Option<u64>,
+                distance_range: Option<(f32, f32)>,
+            ) -> PyResult<Cursor> {
+                let $this = self;
+                let (timeout, max_distances) = (None, None);
+                let keywords =
+                    Keywords { k, ef, mask, r#where, max_row_id, distance_range, timeout, max_distances };
+                reading::cursor(query, $reader, keywords)
             }
 
             /// The exact distances of some rows to `query`, in the order of `row_ids`; `None` for a row id that no live

@@ -65,3 +65,29 @@ def test_import_is_light():
     program = "import sys, pennon; print(sorted({'numpy', 'pyarrow', 'lance', 'polars'} & set(sys.modules)))"
     found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
+
+
+def test_the_example_measures_a_curve(tmp_path):
+    command = [sys.executable, str(ROOT / "examples" / "recall_vs_speed.py"), "--rows", "3000"]
+    image = tmp_path / "recall.svg"
+    try:
+        import matplotlib  # noqa: F401
+
+        command += ["--plot", str(image)]
+    except ImportError:
+        pass
+    found = subprocess.run(command, capture_output=True, text=True)
+    assert found.returncode == 0, found.stderr
+    points = [line.split() for line in found.stdout.splitlines()[1:]]
+    recalls = [float(recall) for _, recall, _ in points]
+    assert len(points) == 10 and recalls[-1] > 0.99 and recalls[0] <= recalls[-1], found.stdout
+    assert "--plot" not in command or image.read_text().count("<path") > 10
+
+
+def test_an_import_takes_less_than_a_tenth_of_a_second():
+    sys.path.insert(0, str(ROOT / "benches"))
+    try:
+        import overhead
+    finally:
+        sys.path.pop(0)
+    assert overhead.import_time() < 0.1

@@ -145,3 +145,56 @@ def test_unusable_rows_are_left_out(rng):
     assert index.stats()["skipped"] == {"null": 0, "null_element": 0, "non_finite": 1, "zero_norm": 1}
     # Row ids go on after those that were left out.
     assert index.append(vectors[:1]).first_row_id == 6
+
+
+@pytest.mark.parametrize("flat", [True, False])
+def test_pages_are_every_row_once(rng, flat):
+    vectors = vectors_of(rng, 1_000, 8, "float32")
+    index = pennon.Index(8, flat=flat)
+    index.append(vectors)
+    query = vectors[3]
+    cursor = index.cursor(query, k=70, ef=200, mask=range(100, 900))
+    index.delete(range(100, 200))
+    first = next(cursor)
+    assert recall(first.row_ids, vectors[100:900], query, "l2", 70, range(100, 900)) >= 0.95
+    assert first.complete and first.stats == {} and len(first.to_numpy()[0]) == 70
+    some = cursor.take(25)
+    pages = list(cursor)
+    assert [len(page) for page in pages] == [70] * 10 + [5] and len(some) == 25
+    assert sorted(first.row_ids + some.row_ids + sum((page.row_ids for page in pages), [])) == list(range(100, 900))
+    assert len(cursor.take(1)) == 0
+    for page in pages:
+        assert page.distances == sorted(page.distances)
+    with pytest.raises(pennon.InvalidInputError, match="k=0"):
+        index.cursor(query, k=0)
+
+
+def test_unique_row_ids_are_trusted(rng):
+    vectors = vectors_of(rng, 300, 8, "float32")
+    index = pennon.Index(8)
+    row_ids = rng.permutation(300)
+    appended = index.append_unique(vectors, row_ids=row_ids)
+    assert (len(appended), appended.first_row_id) == (300, row_ids[0])
+    for row in range(0, 300, 17):
+        assert index.search(vectors[row], k=1).row_ids == [row_ids[row]]
+    index.append_unique(vectors[:1] + 100, row_ids=7)
+    assert len(index) == 301 and len(index.search(vectors[0], k=None, mask=[7])) == 2
+    assert index.append(vectors[:1]).first_row_id == 300
+    with pytest.raises(pennon.DuplicateRowIdError):
+        index.append(vectors[:1], row_ids=7)
+
+
+def test_long_batches_count_their_queries_from_the_start(rng):
+    vectors = vectors_of(rng, 3_000, 8, "float32")
+    index = pennon.Index(8)
+    index.append(vectors)
+    many = index.search_batch(vectors, k=2, ef=50)
+    assert len(many) == 3_000
+    for at in range(0, 3_000, 251):
+        assert list(many[at]) == list(index.search(vectors[at], k=2, ef=50))
+    positions = many.to_numpy()[0]
+    assert positions[0] == 0 and positions[-1] == 2_999
+    vectors[2_500, 3] = np.nan
+    with pytest.raises(pennon.InvalidInputError, match="2500"):
+        index.search_batch(vectors)
+    assert len(index.search_batch(vectors[:0])) == 0

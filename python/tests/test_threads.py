@@ -106,6 +106,33 @@ def test_ctrl_c_ends_an_append():
     assert found.stdout.startswith("interrupted"), (found.stdout, found.stderr)
 
 
+@pytest.mark.skipif(os.name == "nt", reason="needs signals")
+@pytest.mark.parametrize("call", ["search_batch(queries, k=10, ef=2_000)", "save(directory)"])
+def test_ctrl_c_ends_a_batch_and_a_save(call, tmp_path):
+    program = f"""
+        import numpy, pennon, os, signal, threading, time
+        vectors = numpy.random.default_rng(0).standard_normal((200_000, 64), dtype="float32")
+        queries, directory = vectors[:100_000], {str(tmp_path)!r}
+        index = pennon.Index(64, flat="save" in {call!r})
+        index.append(vectors[: 200_000 if "save" in {call!r} else 20_000])
+        threading.Timer(0.01, os.kill, (os.getpid(), signal.SIGINT)).start()
+        start = time.perf_counter()
+        try:
+            index.{call}
+            print("done")
+        except KeyboardInterrupt:
+            print("interrupted", time.perf_counter() - start)
+    """
+    found = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, timeout=300
+    )
+    said = found.stdout.split()
+    # A disk may be faster than a signal; then there is nothing to be ended.
+    assert said and (said[0] == "interrupted" or "save" in call), (found.stdout, found.stderr)
+    if "save" in call and said[0] == "done":
+        assert len(pennon.Index.load(tmp_path)) == 200_000
+
+
 @pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="needs fork")
 def test_a_forked_process_has_threads_of_its_own():
     program = """

@@ -16,7 +16,7 @@ mod reader;
 mod save;
 mod search;
 #[cfg(feature = "datafusion")]
-pub mod sql;
+pub(crate) mod sql;
 mod table;
 mod write;
 

@@ -20,12 +20,14 @@ use crate::control::Control;
 use crate::distance::DistanceType;
 use crate::error::{Error, Result};
 use crate::index::{Index, Reader};
-use crate::persist::{Columns, Set, load_set, save_set};
+use crate::persist::{Columns, SAVED_ROW_ID_COLUMN, Set, load_set, save_set};
 use crate::search::ROW_ID_COLUMN;
 use crate::vectors::VectorSource;
 
 /// Property of the manifest that describes the columns.
 const LAYOUT: &str = "pennon.collection";
+/// Property of an index that was saved alone: what its column of vectors is called, if it is not called `vector`.
+const VECTOR_COLUMN: &str = "column";
 /// Batches are put together up to so many rows.
 const BATCH_ROWS: usize = 64 << 10;
 
@@ -38,6 +40,20 @@ struct SavedLayout {
     vectors: Vec<String>,
     key: Option<String>,
     next_row_id: u64,
+}
+
+impl SavedLayout {
+    /// The columns of an index that was saved alone.
+    fn of_index(others: &Schema, properties: &BTreeMap<String, String>) -> Self {
+        let vector = properties.get(VECTOR_COLUMN).map_or("vector", String::as_str).to_string();
+        let others = others.fields().iter().map(|field| field.name()).filter(|name| *name != ROW_ID_COLUMN);
+        Self {
+            columns: others.cloned().chain([vector.clone()]).collect(),
+            vectors: vec![vector],
+            key: Some(SAVED_ROW_ID_COLUMN.to_string()),
+            next_row_id: 0,
+        }
+    }
 }
 
 impl CollectionReader {
@@ -120,9 +136,14 @@ impl Collection {
     /// The collection that was last saved into a directory, in memory. Row ids are what they were. All bytes are checked,
     /// as by [`Index::load`].
     ///
+    /// An index that was saved alone loads as a collection of its live rows: the columns are `row_id`, which is the key,
+    /// the labels, and the vectors, called as the property `column` says, or `vector` without one. The row ids of the
+    /// collection are the vector ids of the index then.
+    ///
     /// # Errors
-    /// - [`Error::Io`] if there is no collection or it cannot be read,
-    /// - [`Error::CorruptIndex`] if a file is not what was saved, or if it is an index alone that was saved.
+    /// - [`Error::Io`] if there is nothing or it cannot be read,
+    /// - [`Error::CorruptIndex`] if a file is not what was saved, or if the labels of an index that was saved alone have
+    ///   a column of one of those names.
     pub fn load(dir: impl AsRef<Path>) -> Result<Self> {
         let dir = dir.as_ref();
         Self::from_set(load_set(dir)?)
@@ -131,8 +152,10 @@ impl Collection {
 
     fn from_set(set: Set<Index>) -> Result<Self, String> {
         let Set { indexes, columns, properties } = set;
-        let saved = properties.get(LAYOUT).ok_or("it does not say which columns it has")?;
-        let saved: SavedLayout = serde_json::from_str(saved).map_err(|e| e.to_string())?;
+        let saved: SavedLayout = match properties.get(LAYOUT) {
+            Some(saved) => serde_json::from_str(saved).map_err(|e| e.to_string())?,
+            None => SavedLayout::of_index(&columns.schema, &properties),
+        };
         let layout = layout_of(&saved, &indexes, &columns.schema)?;
         let mut parts = Vec::with_capacity(columns.batches.len());
         let mut next = 0;

@@ -53,6 +53,12 @@ impl BatchHits {
     }
 }
 
+impl FromIterator<Hits> for BatchHits {
+    fn from_iter<I: IntoIterator<Item = Hits>>(answers: I) -> Self {
+        Self(answers.into_iter().collect())
+    }
+}
+
 impl Deref for BatchHits {
     type Target = [Hits];
 

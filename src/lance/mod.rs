@@ -10,6 +10,8 @@ mod index_files;
 mod interop;
 #[cfg(feature = "lance")]
 mod plugin;
+#[cfg(all(feature = "datafusion", feature = "lance"))]
+pub(crate) mod sql;
 #[cfg(feature = "lance")]
 mod sq_bounds;
 #[cfg(feature = "lance")]

@@ -10,6 +10,7 @@
 //! pennon-column-1-7           the directory of the index of the second column of vectors of a collection
 //! pennon-codes-7.arrow        compact codes of the vectors, in batches of a power of two of rows
 //! pennon.lock                 locked by those who save
+//! pennon.writer.lock          locked by those who load, change and save: `WriterLock`
 //! ```
 //! An index without a graph has no graph file, and one without codes no file of codes. Codes can be made from the
 //! vectors again: a save without them is coded when it is loaded.
@@ -36,6 +37,7 @@
 mod checksum;
 mod directory;
 mod ipc;
+mod lock;
 mod manifest;
 mod map;
 mod open;
@@ -51,7 +53,8 @@ use crate::control::Control;
 use crate::error::Result;
 use crate::index::{Index, Reader};
 
-pub(crate) use set::{Columns, Set, load_set, save_set};
+pub use lock::WriterLock;
+pub(crate) use set::{Columns, SAVED_ROW_ID_COLUMN, Set, load_set, save_set};
 
 use open::Memory;
 

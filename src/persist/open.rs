@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::UInt32Type;
-use arrow_array::{Array, FixedSizeBinaryArray, RecordBatch};
+use arrow_array::{Array, FixedSizeBinaryArray, RecordBatch, UInt64Array};
 use arrow_buffer::{Buffer, MutableBuffer};
 use tracing::{info, info_span};
 
@@ -91,8 +91,22 @@ impl Saved {
     }
 
     pub fn load(self, memory: Memory) -> Result<Loaded> {
+        let store = self.read_store(memory, |row_ids, _| RowIds::from(row_ids.clone()))?;
+        self.load_with(store, memory)
+    }
+
+    /// The index with vector ids as its row ids, in memory, and the row ids that were saved, by vector id.
+    pub fn load_numbered(self) -> Result<(Loaded, UInt64Array)> {
+        let mut saved = Vec::new();
+        let store = self.read_store(Memory::Heap, |row_ids, first| {
+            saved.extend_from_slice(row_ids.values());
+            RowIds::StartingAt(first)
+        })?;
+        Ok((self.load_with(store, Memory::Heap)?, saved.into()))
+    }
+
+    fn load_with(self, store: ArrowFixedSizeListVectorStore, memory: Memory) -> Result<Loaded> {
         let graph = self.read_graph(memory)?;
-        let store = self.read_store(memory)?;
         let tombstones = self.read_tombstones()?;
         let codes = self.read_codes(memory)?;
         let mut generation = match (graph, codes) {
@@ -126,7 +140,12 @@ impl Saved {
         Ok(Some(graph))
     }
 
-    fn read_store(&self, memory: Memory) -> Result<ArrowFixedSizeListVectorStore> {
+    /// The vectors, under row ids made of those of each batch and the vector id of its first row.
+    fn read_store(
+        &self,
+        memory: Memory,
+        mut row_ids: impl FnMut(&UInt64Array, u64) -> RowIds,
+    ) -> Result<ArrowFixedSizeListVectorStore> {
         let Manifest { dim, distance_type, .. } = self.manifest;
         let part = &self.vectors;
         let corrupt = |error: Error| part.corrupt(error);
@@ -139,7 +158,8 @@ impl Saved {
         for batch in &batches {
             let storage = Storage::of(batch).map_err(corrupt)?;
             // They were usable when they were saved, and are what was saved.
-            store.append_usable(storage.vectors, RowIds::from(storage.row_ids)).map_err(corrupt)?;
+            let row_ids = row_ids(storage.row_ids, store.committed_len() as u64);
+            store.append_usable(storage.vectors, row_ids).map_err(corrupt)?;
         }
         part.check_count("vectors", store.committed_len(), self.manifest.vectors)?;
         Ok(store)

@@ -6,9 +6,11 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 
-use arrow_array::RecordBatch;
-use arrow_schema::SchemaRef;
+use arrow_array::{ArrayRef, BooleanArray, RecordBatch, UInt64Array};
+use arrow_schema::{DataType, Field, FieldRef, Schema, SchemaRef};
+use arrow_select::filter::{filter, filter_record_batch};
 use tracing::info_span;
 
 use crate::control::Control;
@@ -18,16 +20,38 @@ use crate::persist::directory::{self, MANIFEST, at};
 use crate::persist::manifest::Manifest;
 use crate::persist::open::{Memory, Saved};
 use crate::persist::save::{save_locked, told};
-use crate::persist::{SaveOptions, directory::is_column_directory};
+use crate::persist::{Loaded, SaveOptions, directory::is_column_directory};
+use crate::search::ROW_ID_COLUMN;
 
 /// Property of the manifest: the names of the directories of the other indexes, with a `/` between them.
 const DIRECTORIES: &str = "pennon.directories";
+/// Column of the row ids of an index that was saved alone.
+pub(crate) const SAVED_ROW_ID_COLUMN: &str = "row_id";
 
 /// The columns of a collection that are not vectors.
 #[derive(Debug)]
 pub(crate) struct Columns {
     pub schema: SchemaRef,
     pub batches: Vec<RecordBatch>,
+}
+
+impl Columns {
+    /// The live rows of an index whose row ids are its vector ids, with the row ids that were saved and the labels.
+    fn beside(reader: &Reader, row_ids: &UInt64Array, labels: Option<&RecordBatch>) -> Result<Self> {
+        let live = reader.live_ids();
+        let numbers = UInt64Array::from_iter_values(live.set_indices().map(|id| id as u64));
+        let live = BooleanArray::from(live);
+        let mut fields: Vec<FieldRef> = [ROW_ID_COLUMN, SAVED_ROW_ID_COLUMN]
+            .map(|name| Arc::new(Field::new(name, DataType::UInt64, false)))
+            .to_vec();
+        let mut columns: Vec<ArrayRef> = vec![Arc::new(numbers), filter(row_ids, &live)?];
+        if let Some(labels) = labels {
+            fields.extend(labels.schema_ref().fields().iter().cloned());
+            columns.extend(filter_record_batch(labels, &live)?.columns().iter().cloned());
+        }
+        let schema = Arc::new(Schema::new(fields));
+        Ok(Self { batches: vec![RecordBatch::try_new(Arc::clone(&schema), columns)?], schema })
+    }
 }
 
 /// What is saved together.
@@ -86,7 +110,8 @@ fn save_others(dir: &Path, control: &Control<'_>, others: &[Reader], names: &mut
     if names.is_empty() { Ok(()) } else { directory::sync_directory(dir) }
 }
 
-/// What was last saved together.
+/// What was last saved together. Of an index that was saved alone the row ids become a column, and the index has vector
+/// ids in their place: they ascend.
 pub(crate) fn load_set(dir: &Path) -> Result<Set<Index>> {
     let _span = info_span!("load", dir = %dir.display()).entered();
     loop {
@@ -103,7 +128,9 @@ pub(crate) fn load_set(dir: &Path) -> Result<Set<Index>> {
 fn load(dir: &Path, saved: Saved) -> Result<Set<Index>> {
     let file = dir.join(MANIFEST);
     let Some((columns, properties)) = saved.read_rows()? else {
-        return Err(Error::CorruptIndex { file, problem: "it is an index, not a collection".to_string() });
+        let (Loaded { index, labels, properties }, row_ids) = saved.load_numbered()?;
+        let columns = Columns::beside(&index.reader(), &row_ids, labels.as_ref())?;
+        return Ok(Set { indexes: vec![index], columns, properties });
     };
     let mut properties = properties.clone();
     let names = properties.remove(DIRECTORIES).unwrap_or_default();

@@ -12,12 +12,18 @@ use pennon::{BuildParams, Coding, DistanceType, ElementType};
 #[cfg(feature = "lance")]
 use crate::dataset::DatasetArguments;
 
-#[cfg(feature = "lance")]
-const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (Lance 14.0.2; features: cli, lance)");
-#[cfg(all(feature = "lance-index", not(feature = "lance")))]
-const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (lance-index 14.0.2; features: cli, lance-index)");
+#[cfg(feature = "lance-index")]
+const LANCE: &str = "Lance 14.0.2; ";
 #[cfg(not(feature = "lance-index"))]
-const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (features: cli; without Lance datasets)");
+const LANCE: &str = "without Lance; ";
+
+/// The version of the package and what it was built with.
+fn version() -> String {
+    let features =
+        [("cli", true), ("datafusion", cfg!(feature = "datafusion")), ("lance", cfg!(feature = "lance"))];
+    let features: Vec<&str> = features.iter().filter(|feature| feature.1).map(|feature| feature.0).collect();
+    format!("{} ({LANCE}features: {})", env!("CARGO_PKG_VERSION"), features.join(", "))
+}
 
 const OVERVIEW: &str = "\
 Exit codes:
@@ -53,8 +59,18 @@ const SEARCH: &str = "\
 Examples:
   pennon search words --like word=guitar --show word
   pennon search words --row 17 -k 100 --ef 400 --out nearest.csv
+  pennon search words --row 17 --where \"word LIKE 'g%'\"
   pennon search words --vector '0.1, -0.2, 0.3' --json
   pennon search words --queries questions.parquet --out answers.parquet";
+
+#[cfg(feature = "datafusion")]
+const SQL: &str = "\
+Examples:
+  pennon sql \"SELECT word, _distance FROM vector_search('words', 3582, 8) WHERE row_id < 5000\" --table words=words
+  pennon sql 'SELECT f.*, w.row_id FROM words w JOIN f ON f.word = w.word' --table words=words --table f=words.parquet
+
+A saved index has the columns row_id, those that it keeps, and its vectors. vector_search('table', query, k, 'ef=100')
+takes a list of numbers, or the row_id (of a collection the key) of a row; a WHERE is tested before the search.";
 
 const INSPECT: &str = "\
 Examples:
@@ -64,7 +80,7 @@ Examples:
 const EVAL: &str = "\
 Examples:
   pennon eval words --queries questions.parquet --ef 20,50,100
-  pennon eval base.fbin --queries queries.fbin --ground-truth truth.ibin --plot recall.svg";
+  pennon eval base.fbin --queries queries.fbin --ground-truth truth.ibin --json";
 
 const VERIFY: &str = "\
 Example:
@@ -72,7 +88,7 @@ Example:
 
 /// Vector search in files: HNSW and flat indexes over Parquet and Arrow, in Lance's formats.
 #[derive(Debug, Parser)]
-#[command(name = "pennon", version = VERSION, after_help = OVERVIEW)]
+#[command(name = "pennon", version = version(), after_help = OVERVIEW)]
 pub struct Arguments {
     #[command(subcommand)]
     pub command: Command,
@@ -89,6 +105,8 @@ pub enum Command {
     Verify(VerifyArguments),
     Export(ExportArguments),
     Search(SearchArguments),
+    #[cfg(feature = "datafusion")]
+    Sql(SqlArguments),
     Inspect(InspectArguments),
     Eval(EvalArguments),
     /// Print a script that completes commands and options in a shell
@@ -225,15 +243,28 @@ pub struct SearchArguments {
     /// Candidates kept by a search: more find more and take longer (raised to k)
     #[arg(long, value_name = "N", default_value = "100")]
     pub ef: NonZeroUsize,
-    /// Columns to show with each row: those that the index keeps, or of --from
+    /// Search among the rows that meet this condition in SQL, on columns that the index keeps
+    #[arg(long = "where", value_name = "CONDITION")]
+    pub condition: Option<String>,
+    /// Columns to show with each row, of those that the index keeps
     #[arg(long, value_name = "COLUMN,...", value_delimiter = ',')]
     pub show: Vec<String>,
-    /// The file that the index was built from, to look up --like and --show in
+    /// Write the answer to this file: .parquet, .arrow or .csv
     #[arg(long, value_name = "FILE")]
-    pub from: Option<PathBuf>,
-    /// Column of --from with the row ids [default: as in the build]
-    #[arg(long, value_name = "COLUMN", requires = "from")]
-    pub row_id: Option<String>,
+    pub out: Option<PathBuf>,
+}
+
+/// Answer a query in SQL over saved indexes and collections, files and Lance datasets; it changes nothing
+#[cfg(feature = "datafusion")]
+#[derive(Debug, Args)]
+#[command(after_help = SQL)]
+pub struct SqlArguments {
+    /// The query
+    pub query: String,
+    /// A table: a saved index or collection, or a Parquet or Arrow file
+    #[cfg_attr(feature = "lance", doc = "or a Lance dataset")]
+    #[arg(short, long, value_name = "NAME=PATH")]
+    pub table: Vec<String>,
     /// Write the answer to this file: .parquet, .arrow or .csv
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
@@ -281,9 +312,6 @@ pub struct EvalArguments {
     /// Threads to build and to search with
     #[arg(long, value_name = "N", default_value = "1")]
     pub threads: NonZeroUsize,
-    /// Draw recall against queries per second into this SVG file
-    #[arg(long, value_name = "FILE")]
-    pub plot: Option<PathBuf>,
 }
 
 // No doc comments on flattened structs: clap would take them for the help of the command.

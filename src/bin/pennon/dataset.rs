@@ -189,6 +189,9 @@ pub fn search(arguments: &SearchArguments) -> Result<Answer> {
     let (k, ef) = (arguments.k.get(), arguments.ef.max(arguments.k).get());
     let mut scan = dataset.scan();
     scan.project(&arguments.show)?.nearest(column, vector.as_ref(), k)?.ef(ef).with_row_id();
+    if let Some(condition) = &arguments.condition {
+        scan.filter(condition).with_context(|| format!("--where {condition}"))?.prefilter(true);
+    }
     let found = runtime()?.block_on(scan.try_into_batch())?;
     let columns: Vec<&str> = [ROW_ID_COLUMN, DISTANCE_COLUMN]
         .into_iter()
@@ -203,8 +206,8 @@ pub fn search(arguments: &SearchArguments) -> Result<Answer> {
 
 /// What is searched for, in words and in numbers.
 fn query(dataset: &Dataset, column: &str, arguments: &SearchArguments) -> Result<(String, ArrayRef)> {
-    if arguments.queries.is_some() || arguments.from.is_some() {
-        bail!("--queries and --from are not for a Lance dataset, which has its own columns");
+    if arguments.queries.is_some() {
+        bail!("--queries is not for a Lance dataset");
     }
     if let Some(text) = &arguments.vector {
         return Ok(("a vector".to_owned(), Arc::new(Float32Array::from(parse_vector(text)?))));
@@ -278,7 +281,7 @@ pub fn batches(path: &Path, columns: &[&str]) -> Result<Batches> {
     })))
 }
 
-fn open(path: &Path) -> Result<Dataset> {
+pub fn open(path: &Path) -> Result<Dataset> {
     let name = path.display();
     if !is_dataset(path) {
         bail!("{name} is a directory, but not a Lance dataset");

@@ -1,6 +1,5 @@
 //! `pennon eval`: recall and speed of an index for a list of search widths.
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
@@ -16,7 +15,7 @@ use crate::ingest::Source;
 use crate::input::Input;
 use crate::measure::{Measurement, Queries, Query, Truth, measure};
 use crate::open::{Location, Opened};
-use crate::{output, plot};
+use crate::output;
 
 /// Rows of the index that serve as queries, if no others are given.
 const SAMPLE_ROWS: usize = 1000;
@@ -41,22 +40,12 @@ struct Evaluation {
 }
 
 pub fn run(arguments: &EvalArguments, json: bool) -> Result<()> {
-    if let Some(plot) = &arguments.plot {
-        output::check_file(plot)?;
-    }
     arguments.graph.params()?;
     let truth = arguments.ground_truth.as_deref().map(GroundTruth::read).transpose()?;
     if let Some(truth) = truth.as_ref().filter(|truth| truth.k < arguments.k.get()) {
         bail!("the ground truth has {} neighbors per query, -k is {}", truth.k, arguments.k);
     }
     let evaluation = in_pool(Some(arguments.threads), || evaluate(arguments, truth.as_ref()))?;
-    if let Some(path) = &arguments.plot {
-        let name = arguments.path.file_name().unwrap_or_default().display();
-        let Evaluation { indexed, dimension, metric, .. } = &evaluation;
-        let title = format!("pennon: {name}, {} x {dimension}, {metric}", HumanCount(*indexed as u64));
-        let svg = plot::draw(&title, evaluation.k, &evaluation.results)?;
-        output::write_file(path, |file| Ok(file.write_all(svg.as_bytes())?))?;
-    }
     if json { output::print_json(&evaluation) } else { output::print(&text(&evaluation)?) }
 }
 

@@ -18,8 +18,9 @@ mod labels;
 mod measure;
 mod open;
 mod output;
-mod plot;
 mod search;
+#[cfg(feature = "datafusion")]
+mod sql;
 mod verify;
 
 use std::io::{self, Write};
@@ -62,6 +63,8 @@ fn run(arguments: &Arguments) -> Result<()> {
         Command::Verify(arguments) => verify::run(arguments, json),
         Command::Export(arguments) => export::run(arguments, json),
         Command::Search(arguments) => search::run(arguments, json),
+        #[cfg(feature = "datafusion")]
+        Command::Sql(arguments) => sql::run(arguments, json),
         Command::Inspect(arguments) => inspect::run(arguments, json),
         Command::Eval(arguments) => eval::run(arguments, json),
         Command::Completions { shell } => {

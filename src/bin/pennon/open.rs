@@ -1,14 +1,13 @@
 //! Indexes by path: saved ones, and Lance's batches in Arrow IPC files.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use arrow_array::RecordBatch;
 use arrow_select::concat::concat_batches;
 use pennon::lance::{DISTANCE_TYPE_KEY, HNSW_METADATA_KEY};
-use pennon::{Index, LanceBatches, Loaded, SaveOptions};
+use pennon::{Index, LanceBatches, Loaded, SaveOptions, WriterLock};
 
 use crate::input::Input;
 
@@ -16,8 +15,6 @@ use crate::input::Input;
 const MANIFEST: &str = "pennon.json";
 pub const GRAPH_FILE: &str = "graph.arrow";
 pub const VECTORS_FILE: &str = "vectors.arrow";
-/// Locked by those who replace an index by what they made of it.
-const WRITER_LOCK: &str = "pennon.writer.lock";
 
 /// Properties of a saved index: the column of vectors, the elements that they were converted to, if they were, the
 /// column of row ids, if there was one, and otherwise the row id of the next row.
@@ -150,22 +147,13 @@ impl Opened {
     }
 }
 
-/// Waits until no other process is between reading and replacing the index of a directory. The lock ends with the file.
-pub fn lock(dir: &Path) -> Result<File> {
-    let cannot_write = || format!("cannot write {}", dir.display());
-    fs::create_dir_all(dir).with_context(cannot_write)?;
-    let mut options = OpenOptions::new();
-    options.create(true).truncate(false).write(true);
-    let file = options.open(dir.join(WRITER_LOCK)).with_context(cannot_write)?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
-            eprintln!("pennon: waiting for another process that changes {}", dir.display());
-            file.lock().with_context(cannot_write)?;
-        }
-        Err(TryLockError::Error(error)) => return Err(error).with_context(cannot_write),
+/// The right to replace the index of a directory.
+pub fn lock(dir: &Path) -> Result<WriterLock> {
+    if let Some(lock) = WriterLock::try_acquire(dir)? {
+        return Ok(lock);
     }
-    Ok(file)
+    eprintln!("pennon: waiting for another process that changes {}", dir.display());
+    Ok(WriterLock::acquire(dir)?)
 }
 
 /// All rows of an Arrow IPC file as one batch.

@@ -2,7 +2,7 @@
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::fs::{self, File};
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, BufWriter, ErrorKind, Write};
 use std::panic;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,9 +10,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use anyhow::{Context, Result, bail};
 use arrow_array::{ArrayRef, RecordBatch, StringArray};
 use arrow_cast::pretty::pretty_format_batches;
+use arrow_ipc::writer::FileWriter;
+use arrow_json::WriterBuilder;
+use arrow_json::writer::JsonArray;
 use indicatif::{HumanCount, ProgressBar, ProgressStyle};
+use parquet::arrow::ArrowWriter;
 use serde::Serialize;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use tempfile::NamedTempFile;
 
 /// What the last panic said, on whatever thread, and the way to it if `RUST_BACKTRACE` asks for that.
@@ -108,8 +112,58 @@ pub fn table(headings: &[&str], rows: &[Vec<String>]) -> Result<String> {
     Ok(format!("{}\n", pretty_format_batches(&[batch])?))
 }
 
+/// An object for each row.
+pub fn json_rows(rows: &RecordBatch) -> Result<Value> {
+    let mut writer = WriterBuilder::new().with_explicit_nulls(true).build::<_, JsonArray>(Vec::new());
+    writer.write(rows)?;
+    writer.finish()?;
+    let text = writer.into_inner();
+    // Nothing at all is written where there are no rows.
+    if text.is_empty() { Ok(json!([])) } else { Ok(serde_json::from_slice(&text)?) }
+}
+
+/// What rows are written as.
+pub enum Format {
+    Parquet,
+    Arrow,
+    Csv,
+}
+
+impl Format {
+    /// The format that the name of a file ends with. Fails for a file that could not take the place of what is there.
+    pub fn of(path: &Path) -> Result<Self> {
+        check_file(path)?;
+        match path.extension().and_then(|extension| extension.to_str()) {
+            Some("parquet") => Ok(Self::Parquet),
+            Some("arrow" | "ipc") => Ok(Self::Arrow),
+            Some("csv") => Ok(Self::Csv),
+            _ => bail!("{}: its name must end with .parquet, .arrow or .csv", path.display()),
+        }
+    }
+
+    /// A file of these rows, which appears as a whole or not at all.
+    pub fn write(&self, path: &Path, rows: &RecordBatch) -> Result<()> {
+        write_file(path, |file| {
+            match self {
+                Self::Parquet => {
+                    let mut writer = ArrowWriter::try_new(file, rows.schema(), None)?;
+                    writer.write(rows)?;
+                    writer.close()?;
+                }
+                Self::Arrow => {
+                    let mut writer = FileWriter::try_new(BufWriter::new(file), rows.schema_ref())?;
+                    writer.write(rows)?;
+                    writer.finish()?;
+                }
+                Self::Csv => arrow_csv::Writer::new(BufWriter::new(file)).write(rows)?,
+            }
+            Ok(())
+        })
+    }
+}
+
 /// Fails for an output file that could not take the place of what is at `path`.
-pub fn check_file(path: &Path) -> Result<()> {
+fn check_file(path: &Path) -> Result<()> {
     if path.exists() && !path.is_file() {
         bail!("{} is not a regular file", path.display());
     }
@@ -117,7 +171,7 @@ pub fn check_file(path: &Path) -> Result<()> {
 }
 
 /// A file that appears as a whole or not at all, in a directory that is made if it is missing.
-pub fn write_file(path: &Path, fill: impl FnOnce(&mut File) -> Result<()>) -> Result<()> {
+fn write_file(path: &Path, fill: impl FnOnce(&mut File) -> Result<()>) -> Result<()> {
     let write = || -> Result<()> {
         check_file(path)?;
         let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());

@@ -1,28 +1,20 @@
 //! `pennon search`: the nearest rows to a row, a vector, or each vector of a file.
 
-use std::fs::File;
-use std::io::BufWriter;
-use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use arrow_array::{ArrayRef, Float32Array, RecordBatch, UInt64Array};
-use arrow_ipc::writer::FileWriter;
-use arrow_json::WriterBuilder;
-use arrow_json::writer::JsonArray;
 use arrow_schema::{DataType, Field, Schema};
-use parquet::arrow::ArrowWriter;
 use pennon::lance::{DISTANCE_COLUMN, QUERY_INDEX_COLUMN, ROW_ID_COLUMN};
 use pennon::{Hits, SearchParams};
 use rayon::prelude::*;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::arguments::SearchArguments;
-use crate::input::Input;
 use crate::labels::{Labels, beside, formatter};
 use crate::measure::{Queries, Query};
 use crate::open::Opened;
-use crate::output::{self, Report};
+use crate::output::{self, Format, Report};
 
 /// Characters of a cell that are printed.
 const CELL_WIDTH: usize = 60;
@@ -40,7 +32,6 @@ pub struct Answer {
 
 pub fn run(arguments: &SearchArguments, json: bool) -> Result<()> {
     if let Some(out) = &arguments.out {
-        output::check_file(out)?;
         Format::of(out)?;
     }
     #[cfg(feature = "lance")]
@@ -48,12 +39,7 @@ pub fn run(arguments: &SearchArguments, json: bool) -> Result<()> {
         return report(&crate::dataset::search(arguments)?, arguments, json);
     }
     let opened = Opened::open(&arguments.index.index, arguments.index.in_memory)?;
-    let labels = match &arguments.from {
-        Some(from) => {
-            Labels::File { input: Input::open(from)?, row_id: opened.row_id(arguments.row_id.as_deref()) }
-        }
-        None => Labels::kept(&opened),
-    };
+    let labels = Labels(opened.labels.as_ref());
     for column in &arguments.show {
         labels.check(column)?;
     }
@@ -61,7 +47,10 @@ pub fn run(arguments: &SearchArguments, json: bool) -> Result<()> {
     let (query, queries) = queries(arguments, &opened, &labels)?;
     // No search can use more than all rows; a library may allocate for what it is asked.
     let (k, ef) = (arguments.k.get(), arguments.ef.max(arguments.k).get());
-    let params = SearchParams::new(k.min(reader.len())).ef(ef.min(reader.len()));
+    let mut params = SearchParams::new(k.min(reader.len())).ef(ef.min(reader.len()));
+    if let Some(condition) = &arguments.condition {
+        params = params.mask(labels.mask(&reader, condition)?);
+    }
     let search = |query: &Query| -> Result<Hits> {
         reader.search(&query.vector, &params).with_context(|| format!("query {}", query.position))
     };
@@ -72,8 +61,8 @@ pub fn run(arguments: &SearchArguments, json: bool) -> Result<()> {
     let positions = arguments.queries.is_some().then(|| queries.iter().map(|query| query.position));
     let mut rows = batch_of(positions, &found)?;
     if !arguments.show.is_empty() {
-        let hits = found.iter().flat_map(|hits| hits.iter().copied()).collect::<Vec<_>>();
-        rows = beside(&rows, &labels.fetch(&arguments.show, &hits)?)?;
+        let hits = found.iter().flat_map(|hits| hits.iter().copied());
+        rows = beside(&rows, &labels.fetch(&arguments.show, hits)?)?;
     }
     let metric = opened.index.distance_type().to_string();
     report(&Answer { query, metric, k, ef, rows }, arguments, json)
@@ -103,7 +92,7 @@ fn queries(
     let (row_id, name) = match (&arguments.like, arguments.row) {
         (Some(like), _) => {
             let (column, value) = parse_like(like)?;
-            let row_id = labels.find(column, value)?;
+            let row_id = labels.find(&index.reader(), column, value)?;
             (row_id, format!("row {row_id} ({column}={value})"))
         }
         (None, Some(row_id)) => (row_id, format!("row {row_id}")),
@@ -161,8 +150,7 @@ fn batch_of(positions: Option<impl Iterator<Item = u64>>, found: &[Hits]) -> Res
 fn report(answer: &Answer, arguments: &SearchArguments, json: bool) -> Result<()> {
     let Answer { query, metric, k, ef, rows } = answer;
     if let Some(out) = &arguments.out {
-        let format = Format::of(out)?;
-        output::write_file(out, |file| format.write(file, rows))?;
+        Format::of(out)?.write(out, rows)?;
         let mut report = Report::default();
         report.add("query", query);
         report.add("rows", rows.num_rows());
@@ -170,7 +158,7 @@ fn report(answer: &Answer, arguments: &SearchArguments, json: bool) -> Result<()
         return report.print(json);
     }
     if json {
-        let neighbors = json_rows(rows)?;
+        let neighbors = output::json_rows(rows)?;
         return output::print_json(
             &json!({ "query": query, "metric": metric, "k": k, "ef": ef, "neighbors": neighbors }),
         );
@@ -181,16 +169,6 @@ fn report(answer: &Answer, arguments: &SearchArguments, json: bool) -> Result<()
         None => rows.num_rows(),
     };
     output::print(&format!("{found} nearest rows to {query}, distance {metric}, ef {ef}\n{table}"))
-}
-
-/// An object for each row.
-fn json_rows(rows: &RecordBatch) -> Result<Value> {
-    let mut writer = WriterBuilder::new().with_explicit_nulls(true).build::<_, JsonArray>(Vec::new());
-    writer.write(rows)?;
-    writer.finish()?;
-    let text = writer.into_inner();
-    // Nothing at all is written where there are no rows.
-    if text.is_empty() { Ok(json!([])) } else { Ok(serde_json::from_slice(&text)?) }
 }
 
 fn table(rows: &RecordBatch) -> Result<String> {
@@ -213,39 +191,4 @@ fn table(rows: &RecordBatch) -> Result<String> {
     };
     let rows: Vec<_> = (0..rows.num_rows()).map(row).collect();
     output::table(&rank.into_iter().chain(headings.iter().copied()).collect::<Vec<_>>(), &rows)
-}
-
-/// What `--out` is written as.
-enum Format {
-    Parquet,
-    Arrow,
-    Csv,
-}
-
-impl Format {
-    fn of(path: &Path) -> Result<Self> {
-        match path.extension().and_then(|extension| extension.to_str()) {
-            Some("parquet") => Ok(Self::Parquet),
-            Some("arrow" | "ipc") => Ok(Self::Arrow),
-            Some("csv") => Ok(Self::Csv),
-            _ => bail!("--out {}: its name must end with .parquet, .arrow or .csv", path.display()),
-        }
-    }
-
-    fn write(&self, file: &mut File, rows: &RecordBatch) -> Result<()> {
-        match self {
-            Self::Parquet => {
-                let mut writer = ArrowWriter::try_new(file, rows.schema(), None)?;
-                writer.write(rows)?;
-                writer.close()?;
-            }
-            Self::Arrow => {
-                let mut writer = FileWriter::try_new(BufWriter::new(file), rows.schema_ref())?;
-                writer.write(rows)?;
-                writer.finish()?;
-            }
-            Self::Csv => arrow_csv::Writer::new(BufWriter::new(file)).write(rows)?,
-        }
-        Ok(())
-    }
 }

@@ -29,7 +29,7 @@ pub(super) struct Distance {
 }
 
 /// Adds the functions to a session.
-pub(super) fn register(context: &SessionContext) {
+pub(crate) fn register(context: &SessionContext) {
     for metric in [DistanceType::L2, DistanceType::Cosine, DistanceType::Dot] {
         let signature = Signature::any(2, Volatility::Immutable);
         context.register_udf(ScalarUDF::new_from_impl(Distance { metric, signature }));

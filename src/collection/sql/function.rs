@@ -8,35 +8,70 @@ use std::sync::{Arc, PoisonError, RwLock, Weak};
 use arrow_array::cast::AsArray;
 use arrow_array::types::Float32Type;
 use arrow_array::{Array, ArrayRef, RecordBatch, RecordBatchOptions};
-use arrow_schema::{DataType, Schema, SchemaRef};
-use async_trait::async_trait;
+use arrow_schema::{DataType, Schema};
 use datafusion::arrow::compute::cast;
 use datafusion::catalog::{Session, TableFunctionArgs, TableFunctionImpl, TableProvider};
 use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::context::SessionContext;
-use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
-use datafusion::physical_plan::ExecutionPlan;
+use datafusion::logical_expr::Expr;
 
-use crate::collection::sql::exec::{CollectionExec, Search, with_distance};
-use crate::collection::sql::table::CollectionTable;
-use crate::search::SearchParams;
+use crate::collection::key::is_key_type;
 
 const NAME: &str = "vector_search";
 
-/// The table function `vector_search('table', query, k [, options])`: the `k` rows of a collection that are nearest to a
-/// list of numbers, with their `_distance`, nearest first.
+/// A table that [`VectorSearch`] searches.
+pub(crate) trait Searchable: fmt::Debug + Send + Sync {
+    /// The table of what a call finds.
+    fn nearest(self: Arc<Self>, call: Call) -> Result<Arc<dyn TableProvider>>;
+}
+
+/// The arguments of a call.
+#[derive(Debug)]
+pub(crate) struct Call {
+    pub query: Query,
+    pub k: usize,
+    pub options: Options,
+}
+
+/// What is searched for.
+#[derive(Debug)]
+pub(crate) enum Query {
+    Vector(Vec<f32>),
+    /// The vector of the row of this key, the only value of the array.
+    Key(ArrayRef),
+}
+
+/// The options of a call.
+#[derive(Debug, Default)]
+pub(crate) struct Options {
+    pub ef: Option<usize>,
+    pub column: Option<String>,
+    pub exact: bool,
+    /// Of a Lance dataset.
+    pub nprobes: Option<usize>,
+}
+
+/// The table function `vector_search('table', query, k [, options])`: the `k` rows of a table that are nearest to a list of
+/// numbers, or to the vector of the row of a key, with their `_distance`, nearest first.
 ///
-/// A condition on columns that are not vectors is tested before the search: `k` rows come back if `k` qualify. Options are
-/// `ef=64`, `column=vector` (the first column of vectors if it is left out) and `exact`, with commas between them.
+/// The table is a collection, or a Lance dataset (which has no keys). A condition on columns that are not vectors is
+/// tested before the search: `k` rows of a collection come back if `k` qualify. Options, with commas between them:
+///
+/// | option | meaning |
+/// |---|---|
+/// | `ef=64` | candidates that the search keeps |
+/// | `column=vector` | the column of vectors; the first one if it is left out |
+/// | `exact` | compare all rows |
+/// | `nprobes=8` | partitions of the index of a Lance dataset that are searched at least |
 #[derive(Clone, Default)]
 pub struct VectorSearch {
-    tables: Arc<RwLock<HashMap<String, Weak<CollectionTable>>>>,
+    tables: Arc<RwLock<HashMap<String, Weak<dyn Searchable>>>>,
 }
 
 impl VectorSearch {
     /// The function of a session, added to it if it is not there.
-    pub(super) fn of(context: &SessionContext) -> Self {
+    pub(crate) fn of(context: &SessionContext) -> Self {
         let registered = context.table_function(NAME).ok();
         let registered = registered.and_then(|function| {
             let function: &dyn Any = &**function.function();
@@ -50,20 +85,21 @@ impl VectorSearch {
     }
 
     /// Lets a table be searched by name, for as long as it is registered.
-    pub(super) fn add(&self, name: &str, table: &Arc<CollectionTable>) {
+    pub(crate) fn add(&self, name: &str, table: &Arc<impl Searchable + 'static>) {
+        let table: Weak<dyn Searchable> = Arc::downgrade(table) as _;
         let mut tables = self.tables.write().unwrap_or_else(PoisonError::into_inner);
         tables.retain(|_, table| table.strong_count() > 0);
-        tables.insert(name.to_string(), Arc::downgrade(table));
+        tables.insert(name.to_string(), table);
     }
 
-    fn table(&self, name: &str) -> Result<Arc<CollectionTable>> {
+    fn table(&self, name: &str) -> Result<Arc<dyn Searchable>> {
         let tables = self.tables.read().unwrap_or_else(PoisonError::into_inner);
         let table = tables.get(name).and_then(Weak::upgrade);
-        table.ok_or_else(|| plan(format!("no collection is registered as {name:?}")))
+        table.ok_or_else(|| plan(format!("no table to be searched is registered as {name:?}")))
     }
 }
 
-fn plan(problem: impl fmt::Display) -> DataFusionError {
+pub(crate) fn plan(problem: impl fmt::Display) -> DataFusionError {
     DataFusionError::Plan(format!("{NAME}: {problem}"))
 }
 
@@ -92,7 +128,12 @@ pub(super) fn numbers(list: &dyn Array) -> Result<Vec<f32>> {
         DataType::FixedSizeList(..) => list.as_fixed_size_list().value(0),
         other => return Err(plan(format!("the query must be a list of numbers, got {other}"))),
     };
-    let values = cast(&values, &DataType::Float32)?;
+    values_of(&values)
+}
+
+/// The numbers of an array.
+pub(super) fn values_of(values: &dyn Array) -> Result<Vec<f32>> {
+    let values = cast(values, &DataType::Float32)?;
     if values.null_count() > 0 {
         return Err(plan("the query has a null in it"));
     }
@@ -108,83 +149,39 @@ impl TableFunctionImpl for VectorSearch {
             _ => return Err(plan(format!("3 or 4 arguments are needed, got {}", exprs.len()))),
         };
         let table = self.table(&text(session, table)?)?;
-        let query = numbers(&value(session, query)?)?;
+        let query = value(session, query)?;
+        let query = match is_key_type(query.data_type()) {
+            true => Query::Key(query),
+            false => Query::Vector(numbers(&query)?),
+        };
         let k = match ScalarValue::try_from_array(&cast(&value(session, k)?, &DataType::UInt64)?, 0)? {
             ScalarValue::UInt64(Some(k)) => usize::try_from(k).unwrap_or(usize::MAX),
             other => return Err(plan(format!("k must be a count of rows, got {other}"))),
         };
-        let names: Vec<&str> = table.collection().indexes().map(|(name, _)| name).collect();
-        let mut search = Search {
-            query: query.into(),
-            column: names.first().map_or_else(String::new, |name| (*name).to_string()),
-            k,
-            ef: SearchParams::new(k).ef,
-            exact: false,
-            nulls_first: None,
-        };
-        if let Some(options) = options {
-            parse(&text(session, options)?, &mut search)?;
-        }
-        let index = table.collection().indexes().find(|(name, _)| *name == search.column);
-        let Some((_, index)) = index else {
-            let problem =
-                format!("{:?} is not one of the columns of vectors: {}", search.column, names.join(", "));
-            return Err(plan(problem));
-        };
-        if index.dim() != search.query.len() {
-            return Err(plan(format!("vectors have {} dimensions, got {}", index.dim(), search.query.len())));
-        }
-        let schema = with_distance(table.collection().schema());
-        Ok(Arc::new(Nearest { table, search, schema }))
+        let options = options.map(|options| Options::parse(&text(session, options)?)).transpose()?;
+        table.nearest(Call { query, k, options: options.unwrap_or_default() })
     }
 }
 
-fn parse(options: &str, search: &mut Search) -> Result<()> {
-    for option in options.split(',').map(str::trim).filter(|option| !option.is_empty()) {
-        match option.split_once('=').map(|(name, value)| (name.trim(), value.trim())) {
-            Some(("ef", ef)) => {
-                search.ef = ef.parse().map_err(|_| plan(format!("ef must be a number, got {ef:?}")))?;
+impl Options {
+    fn parse(text: &str) -> Result<Self> {
+        let mut options = Self::default();
+        for option in text.split(',').map(str::trim).filter(|option| !option.is_empty()) {
+            let (name, value) =
+                option.split_once('=').map_or((option, ""), |(name, value)| (name.trim(), value.trim()));
+            let count = || value.parse().map_err(|_| plan(format!("{name} must be a number, got {value:?}")));
+            match name {
+                "ef" => options.ef = Some(count()?),
+                "nprobes" => options.nprobes = Some(count()?),
+                "column" if !value.is_empty() => options.column = Some(value.to_string()),
+                "exact" if option == name => options.exact = true,
+                _ => {
+                    let known = "ef=.., column=.., nprobes=.. and exact";
+                    return Err(plan(format!("options are {known}, got {option:?}")));
+                }
             }
-            Some(("column", column)) => search.column = column.to_string(),
-            None if option == "exact" => search.exact = true,
-            _ => return Err(plan(format!("options are ef=.., column=.. and exact, got {option:?}"))),
         }
-    }
-    Ok(())
-}
-
-/// The table that a call gives.
-#[derive(Debug)]
-struct Nearest {
-    table: Arc<CollectionTable>,
-    search: Search,
-    schema: SchemaRef,
-}
-
-#[async_trait]
-impl TableProvider for Nearest {
-    fn schema(&self) -> SchemaRef {
-        Arc::clone(&self.schema)
-    }
-
-    fn table_type(&self) -> TableType {
-        TableType::Temporary
-    }
-
-    fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
-        Ok(self.table.pushdown(filters))
-    }
-
-    async fn scan(
-        &self,
-        session: &dyn Session,
-        projection: Option<&Vec<usize>>,
-        filters: &[Expr],
-        limit: Option<usize>,
-    ) -> Result<Arc<dyn ExecutionPlan>> {
-        let conditions = self.table.conditions(session, filters)?;
-        let (collection, search) = (Arc::clone(self.table.collection()), self.search.clone());
-        Ok(Arc::new(CollectionExec::search(collection, projection, conditions, limit, search)?))
+        Ok(options)
     }
 }
 

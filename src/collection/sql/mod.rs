@@ -1,15 +1,6 @@
-//! SQL over collections, by DataFusion.
-//!
-//! ```sql
-//! SELECT id, year FROM words WHERE year >= 2008;
-//! -- the ten nearest among the rows that qualify: the condition is tested before the search
-//! SELECT id, _distance FROM vector_search('words', [0.1, 0.2], 10, 'ef=64') WHERE year >= 2008;
-//! -- answered by the index, if VectorOrderRule is among the optimizer rules
-//! SELECT id FROM words ORDER BY cosine_distance(vector, [0.1, 0.2]) LIMIT 10;
-//! ```
-//! [`register_collection`] makes a collection a table and adds the functions. A query reads the version that is current
-//! when it is executed.
+//! Collections as tables of DataFusion: what `pennon::sql` has.
 
+mod condition;
 mod distances;
 mod exec;
 mod function;
@@ -24,10 +15,16 @@ use datafusion::execution::context::SessionContext;
 use crate::Error;
 use crate::collection::Collection;
 
+pub use condition::condition;
 pub use exec::CollectionExec;
 pub use function::VectorSearch;
 pub use rule::VectorOrderRule;
 pub use table::CollectionTable;
+#[cfg(feature = "lance")]
+pub(crate) use {
+    distances::register as register_distances,
+    function::{Call, Options, Query, Searchable, plan},
+};
 
 impl From<Error> for DataFusionError {
     fn from(error: Error) -> Self {

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
 use arrow_array::FixedSizeListArray;
-use pennon::{Index, SaveOptions, SearchParams, VectorSource};
+use pennon::{DistanceType, Index, SaveOptions, SearchParams, VectorSource, WriterLock};
 
 use super::{View, assert_same, both_of, files_of, lively, names_of};
 use crate::data::{build, load, load_labels, open_mapped, uniform};
@@ -173,4 +173,39 @@ fn a_mapped_index_outlives_its_files() {
     mapped.save(&dir).unwrap();
     drop(mapped);
     both_of(&dir).iter().for_each(|index| assert_same(index, &view, "saved again"));
+}
+
+/// Whoever loads, changes and saves under the lock loses nothing of the others.
+#[test]
+fn writers_with_the_lock_lose_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    // The directory is made for the first who asks.
+    let dir = dir.path().join("new");
+    let lock = WriterLock::try_acquire(&dir).unwrap().unwrap();
+    assert!(WriterLock::try_acquire(&dir).unwrap().is_none(), "another has it");
+    Index::flat(5, DistanceType::L2).unwrap().save(&dir).unwrap();
+    let (writers, each) = (4_u64, 5_u64);
+    let barrier = Barrier::new(writers as usize + 1);
+    thread::scope(|scope| {
+        for writer in 0..writers {
+            let (dir, barrier) = (&dir, &barrier);
+            scope.spawn(move || {
+                barrier.wait();
+                for round in 0..each {
+                    let _lock = WriterLock::acquire(dir).unwrap();
+                    let index = Index::load(dir).unwrap().index;
+                    index.append(&uniform(1, 5, round).array(), writer * each + round).unwrap();
+                    index.save(dir).unwrap();
+                }
+            });
+        }
+        barrier.wait();
+        assert!(Index::load(&dir).unwrap().index.is_empty(), "they wait");
+        drop(lock);
+    });
+    let row_ids = Index::load(&dir).unwrap().index.reader().live_row_ids();
+    let mut row_ids: Vec<u64> = row_ids.values().to_vec();
+    row_ids.sort_unstable();
+    assert!(row_ids.into_iter().eq(0..writers * each));
+    assert!(WriterLock::try_acquire(&dir).unwrap().is_some());
 }

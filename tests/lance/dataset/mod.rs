@@ -19,4 +19,6 @@ mod pylance;
 mod replace;
 mod rows;
 mod segments;
+#[cfg(feature = "datafusion")]
+mod sql;
 mod traces;
