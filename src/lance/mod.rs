@@ -11,6 +11,10 @@ mod interop;
 #[cfg(feature = "lance")]
 mod plugin;
 #[cfg(feature = "lance")]
+mod segment_reader;
+#[cfg(feature = "lance")]
+mod segment_writer;
+#[cfg(feature = "lance")]
 mod sq_bounds;
 #[cfg(feature = "lance")]
 mod unit_length;
@@ -20,7 +24,10 @@ pub use crate::format::{
     NEIGHBORS_COLUMN, QUERY_INDEX_COLUMN, ROW_ID_COLUMN, VECTOR_ID_COLUMN,
 };
 #[cfg(feature = "lance")]
-pub use attach::{AttachParams, SegmentDescriptor, attach_index, build_index_segment, commit_segments};
+pub use attach::{
+    AttachParams, AttachedIndex, Fold, FoldParams, IndexModel, SegmentDescriptor, attach_index,
+    build_index_segment, commit_segments, optimize_index,
+};
 #[cfg(feature = "lance")]
 pub use index_files::Quantizer;
 #[cfg(feature = "lance")]
