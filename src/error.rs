@@ -243,8 +243,8 @@ pub enum Error {
     /// A batch is malformed, or not of the rows that it is given for.
     #[error("not a valid {kind} batch: {problem}")]
     InvalidBatch {
-        /// `lance:hnsw` (the graph), `flat` (the vectors), `collection` (all columns), `filter` (what a filter gave) or
-        /// `metadata` (other columns).
+        /// `lance:hnsw` (the graph), `flat` (the vectors), `collection` (all columns), `filter` (what a filter gave),
+        /// `metadata` (other columns) or `model` (centroids and bounds).
         kind: &'static str,
         /// What is wrong with it.
         problem: String,
@@ -355,6 +355,52 @@ pub enum Error {
     /// Arrow refused an array or a batch.
     #[error(transparent)]
     Arrow(#[from] ArrowError),
+
+    /// A model of an index is not one for what is to be indexed.
+    #[cfg(feature = "lance")]
+    #[error("the model has {what} {model}, not {actual}")]
+    ModelMismatch {
+        /// The property that differs.
+        what: &'static str,
+        /// The model's.
+        model: String,
+        /// That of the column, the parameters, or the index.
+        actual: String,
+    },
+
+    /// A segment of an index was built from fragments that are no longer there, or have other vectors now.
+    #[cfg(feature = "lance")]
+    #[error(
+        "segment {uuid} was built from version {built}, of which fragments {fragments:?} are gone or changed in \
+         version {current}: build it again"
+    )]
+    StaleSegment {
+        /// The segment.
+        uuid: uuid::Uuid,
+        /// The version of the dataset that it was built from.
+        built: u64,
+        /// The version that it was to be committed to.
+        current: u64,
+        /// The fragments.
+        fragments: Vec<u32>,
+    },
+
+    /// A partition of an index is too large to be built.
+    #[cfg(feature = "lance")]
+    #[error(
+        "partition {partition} has {rows} rows and takes {needed} bytes to build, the limit is {limit}: \
+         use more partitions, or more memory"
+    )]
+    PartitionMemory {
+        /// The partition.
+        partition: usize,
+        /// Its rows.
+        rows: u64,
+        /// Bytes that a build of it takes.
+        needed: u64,
+        /// Bytes that it may take.
+        limit: u64,
+    },
 
     /// Lance could not read or write a dataset.
     #[cfg(feature = "lance")]

@@ -7,7 +7,8 @@ use arrow_schema::DataType;
 
 use crate::error::{Error, Result};
 use crate::format::{
-    DISTANCE_COLUMN, HNSW_METADATA_KEY, LanceHnswMetadata, NEIGHBORS_COLUMN, VECTOR_ID_COLUMN,
+    DISTANCE_COLUMN, HNSW_METADATA_KEY, LanceHnswMetadata, LanceHnswParams, NEIGHBORS_COLUMN,
+    VECTOR_ID_COLUMN,
 };
 use crate::graph::BuildParams;
 use crate::graph::{HnswGraph, Lists, UpperRow};
@@ -55,15 +56,7 @@ impl HnswGraph {
         if entry_point as usize >= nodes && batch.num_rows() > 0 {
             return Err(invalid(format!("entry point {entry_point} of {nodes} nodes")));
         }
-        let params = known.cloned().unwrap_or_else(|| {
-            let params = &metadata.params;
-            let m = params.m.max(4);
-            let ef_construction = params.ef_construction.max(m);
-            BuildParams { m0: params.m0.map(|m0| m0.max(m)), ..BuildParams::default() }
-                .num_edges(m)
-                .ef_construction(ef_construction)
-                .max_level(params.max_level)
-        });
+        let params = known.cloned().unwrap_or_else(|| BuildParams::from(&metadata.params));
         let max_level = params.max_level.max(upper.len() as u16 + 1);
         let params = params.max_level(max_level);
         let level_0 = Box::new(Level0 { columns, nodes });
@@ -71,6 +64,18 @@ impl HnswGraph {
             Error::InvalidParams { .. } => invalid(e.to_string()),
             other => other,
         })
+    }
+}
+
+impl From<&LanceHnswParams> for BuildParams {
+    /// Parameters that Lance would not build with are raised to the least it accepts; what it does not know is as by
+    /// default.
+    fn from(params: &LanceHnswParams) -> Self {
+        let m = params.m.max(4);
+        Self { m0: params.m0.map(|m0| m0.max(m)), ..Self::default() }
+            .num_edges(m)
+            .ef_construction(params.ef_construction.max(m))
+            .max_level(params.max_level)
     }
 }
 

@@ -13,6 +13,10 @@ mod plugin;
 #[cfg(all(feature = "datafusion", feature = "lance"))]
 pub(crate) mod sql;
 #[cfg(feature = "lance")]
+mod segment_reader;
+#[cfg(feature = "lance")]
+mod segment_writer;
+#[cfg(feature = "lance")]
 mod sq_bounds;
 #[cfg(feature = "lance")]
 mod unit_length;
@@ -22,7 +26,10 @@ pub use crate::format::{
     NEIGHBORS_COLUMN, QUERY_INDEX_COLUMN, ROW_ID_COLUMN, VECTOR_ID_COLUMN,
 };
 #[cfg(feature = "lance")]
-pub use attach::{AttachParams, SegmentDescriptor, attach_index, build_index_segment, commit_segments};
+pub use attach::{
+    AttachParams, AttachedIndex, Fold, FoldParams, IndexModel, SegmentDescriptor, attach_index,
+    build_index_segment, commit_segments, optimize_index,
+};
 #[cfg(feature = "lance")]
 pub use index_files::Quantizer;
 #[cfg(feature = "lance")]

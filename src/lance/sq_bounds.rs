@@ -22,44 +22,51 @@ pub(super) fn of(
     stored: impl Iterator<Item = Result<FixedSizeListArray>>,
     taken: Option<Range<f64>>,
 ) -> Result<Range<f64>> {
-    // Between bounds that are equal all of Lance's distances are 0, to whatever query.
-    let taken = taken.filter(|taken| taken.start < taken.end);
-    let spread = Spread::of(stored, taken.as_ref())?;
-    match taken {
-        Some(taken) if spread.misplaced as f64 <= spread.elements as f64 * MISPLACED => Ok(taken),
-        _ => spread.bounds(),
+    let mut spread = Spread::new(taken);
+    for vectors in stored {
+        spread.add(&vectors?);
     }
+    spread.bounds()
 }
 
 /// Where elements lie.
-struct Spread {
+#[derive(Debug)]
+pub(super) struct Spread {
+    /// The bounds that are there already.
+    taken: Option<Range<f64>>,
     least: f64,
     greatest: f64,
     elements: usize,
-    /// Those that are more than a step outside of the bounds that are there already.
+    /// Elements that are more than a step outside of these bounds.
     misplaced: usize,
 }
 
 impl Spread {
-    fn of(
-        stored: impl Iterator<Item = Result<FixedSizeListArray>>,
-        taken: Option<&Range<f64>>,
-    ) -> Result<Self> {
-        let places = taken.map(with_a_step);
-        let mut spread =
-            Self { least: f64::INFINITY, greatest: f64::NEG_INFINITY, elements: 0, misplaced: 0 };
-        for vectors in stored {
-            for_each(vectors?.values(), |x| {
-                spread.least = spread.least.min(x);
-                spread.greatest = spread.greatest.max(x);
-                spread.elements += 1;
-                spread.misplaced += usize::from(places.as_ref().is_some_and(|places| !places.contains(&x)));
-            });
-        }
-        Ok(spread)
+    pub fn new(taken: Option<Range<f64>>) -> Self {
+        // Between bounds that are equal all of Lance's distances are 0, to whatever query.
+        let taken = taken.filter(|taken| taken.start < taken.end);
+        Self { taken, least: f64::INFINITY, greatest: f64::NEG_INFINITY, elements: 0, misplaced: 0 }
     }
 
-    fn bounds(&self) -> Result<Range<f64>> {
+    pub fn add(&mut self, stored: &FixedSizeListArray) {
+        let places = self.taken.as_ref().map(with_a_step);
+        for_each(stored.values(), |x| {
+            self.least = self.least.min(x);
+            self.greatest = self.greatest.max(x);
+            self.elements += 1;
+            self.misplaced += usize::from(places.as_ref().is_some_and(|places| !places.contains(&x)));
+        });
+    }
+
+    /// The bounds for what was added.
+    pub fn bounds(&self) -> Result<Range<f64>> {
+        match &self.taken {
+            Some(taken) if self.misplaced as f64 <= self.elements as f64 * MISPLACED => Ok(taken.clone()),
+            _ => self.own(),
+        }
+    }
+
+    fn own(&self) -> Result<Range<f64>> {
         let mut bounds = short(self.least)..short(self.greatest);
         if bounds.is_empty() {
             // All elements are the same.

@@ -42,7 +42,7 @@ pub struct DatasetArguments {
     /// How a dataset's index stores vectors: flat (as they are) or sq (8 bits per element) [default: flat]
     #[arg(long, value_parser = PossibleValuesParser::new(["flat", "sq"]).map(quantizer), conflicts_with = "output")]
     pub quantizer: Option<Quantizer>,
-    /// IVF partitions of a dataset's index [default: 1]
+    /// IVF partitions of a dataset's index [default: one for each 1,048,576 rows]
     #[arg(long, value_name = "N", conflicts_with = "output")]
     pub partitions: Option<NonZeroUsize>,
 }
@@ -86,8 +86,11 @@ fn params(arguments: &BuildArguments) -> Result<AttachParams> {
         ThreadPoolBuilder::new().num_threads(threads.get()).build_global().context("cannot start threads")?;
     }
     let params = AttachParams::default().distance_type(arguments.graph.metric()).build(build);
-    let partitions = arguments.dataset.partitions.map_or(1, NonZeroUsize::get);
-    Ok(params.quantizer(arguments.dataset.quantizer.unwrap_or_default()).partitions(partitions))
+    let params = params.quantizer(arguments.dataset.quantizer.unwrap_or_default());
+    Ok(match arguments.dataset.partitions {
+        Some(partitions) => params.partitions(partitions.get()),
+        None => params,
+    })
 }
 
 /// Writes the rows of a file as a dataset, or as the next version of one, and then its index.
@@ -157,21 +160,21 @@ fn attach(dataset: &mut Dataset, column: &str, params: AttachParams) -> Result<R
     let (started, before) = (Instant::now(), dataset.version().version);
     let rows = runtime()?.block_on(dataset.count_rows(None))?;
     let bar = output::progress(Some(rows as u64), "indexing");
-    let (partitions, metric) = (params.partitions, params.distance_type);
+    let metric = params.distance_type;
     let params = params.progress(move |done| bar.set_position(done));
     let index = runtime()?.block_on(attach_index(dataset, column, params))?;
 
     let mut report = Report::default();
     report.add("rows", rows);
-    report.add("index", index.name);
+    report.add("index", &index.name);
     if dataset.version().version == before {
         report.add("indexed", "nothing new");
         return Ok(report);
     }
-    let fragments = index.fragment_bitmap.map_or(0, |fragments| fragments.len());
+    let fragments = index.fragment_bitmap.as_ref().map_or(0, |fragments| fragments.len());
     report.add("indexed", format!("{fragments} of {} fragments", dataset.fragments().len()));
     report.add("metric", metric);
-    report.add("partitions", partitions);
+    report.add("partitions", index.partitions);
     report.add("seconds", started.elapsed().as_secs_f64());
     Ok(report)
 }

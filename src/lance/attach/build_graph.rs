@@ -4,8 +4,7 @@ use std::panic::resume_unwind;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
-use crate::graph::HnswGraph;
-use crate::lance::attach::params::AttachParams;
+use crate::graph::{BuildParams, HnswGraph};
 use crate::lance::index_files::Partition;
 use crate::vectors::VectorSource;
 use crate::vectors::VectorStoreSnapshot;
@@ -13,20 +12,23 @@ use crate::vectors::VectorStoreSnapshot;
 /// Rows that are linked between two reports. A caller that goes away is noticed as often.
 const STEP_ROWS: u32 = 8_192;
 
+/// Is told how many rows are done.
+pub(super) type Report = Option<Arc<dyn Fn(u64) + Send + Sync>>;
+
 /// Tells the caller how many rows are done.
-pub(super) struct Progress<'a> {
-    params: &'a AttachParams,
+pub(super) struct Progress {
+    report: Report,
     done: u64,
 }
 
-impl<'a> Progress<'a> {
-    pub fn new(params: &'a AttachParams) -> Self {
-        Self { params, done: 0 }
+impl Progress {
+    pub fn new(report: Report) -> Self {
+        Self { report, done: 0 }
     }
 
     pub fn advance(&mut self, rows: u64) {
         self.done += rows;
-        if let Some(report) = &self.params.progress {
+        if let Some(report) = &self.report {
             report(self.done);
         }
     }
@@ -35,12 +37,20 @@ impl<'a> Progress<'a> {
 /// Links the rows of a partition, in their order: node `r` is row `r`.
 pub(super) async fn link_rows(
     vectors: VectorStoreSnapshot,
-    params: &AttachParams,
-    progress: &mut Progress<'_>,
+    params: &BuildParams,
+    progress: &mut Progress,
 ) -> Result<Partition> {
-    let graph = Arc::new(HnswGraph::try_new(params.build.clone())?);
-    let rows = vectors.len() as u32;
-    for start in (0..rows).step_by(STEP_ROWS as usize) {
+    link_further(HnswGraph::try_new(params.clone())?, vectors, progress).await
+}
+
+/// Links the rows of a partition that a graph of the first of them does not have.
+pub(super) async fn link_further(
+    graph: HnswGraph,
+    vectors: VectorStoreSnapshot,
+    progress: &mut Progress,
+) -> Result<Partition> {
+    let (graph, rows) = (Arc::new(graph), vectors.len() as u32);
+    for start in (graph.len() as u32..rows).step_by(STEP_ROWS as usize) {
         let ids = start..rows.min(start.saturating_add(STEP_ROWS));
         let linked = ids.len() as u64;
         let (graph, vectors) = (Arc::clone(&graph), vectors.clone());

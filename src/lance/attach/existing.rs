@@ -1,6 +1,5 @@
 //! The index of that name, if there is one, and what a further segment of it takes over.
 
-use std::ops::Range;
 use std::sync::Arc;
 
 use ::lance::Dataset;
@@ -15,10 +14,12 @@ use lance_linalg::distance::DistanceType as LanceDistanceType;
 use lance_table::format::IndexMetadata;
 use roaring::RoaringBitmap;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::lance::attach::column::Column;
+use crate::lance::attach::model::IndexModel;
 use crate::lance::attach::params::AttachParams;
 use crate::lance::columns::fixed_size;
+use crate::lance::index_files::Taken;
 
 /// What the segments of an index have to have in common for Lance to merge them, beside metric and kind: what is not
 /// given is to be found anew.
@@ -26,8 +27,8 @@ use crate::lance::columns::fixed_size;
 pub(super) struct Model {
     /// One for each partition.
     pub centroids: Option<FixedSizeListArray>,
-    /// Of the scalar quantizer, if the new vectors fit into them.
-    pub bounds: Option<Range<f64>>,
+    /// Of the scalar quantizer.
+    pub bounds: Taken,
 }
 
 /// The segments that the manifest has under the name of the index.
@@ -118,19 +119,43 @@ impl Existing {
         Ok(newest)
     }
 
-    /// What a further segment takes over from the newest one that covers anything.
+    /// What a segment takes over from the newest one that covers anything, or from the model that is given.
     ///
     /// # Errors
-    /// [`Error::InvalidColumn`](crate::Error::InvalidColumn) if the type of its centroids is not that of the column.
-    pub fn model(&self, column: &Column, newest: Option<&dyn VectorIndex>) -> Result<Model> {
-        let Some(index) = newest else { return Ok(Model::default()) };
-        let bounds = match index.quantizer() {
+    /// - [`Error::InvalidColumn`](crate::Error::InvalidColumn) if the type of its centroids is not that of the column,
+    /// - [`Error::DimensionMismatch`](crate::Error::DimensionMismatch) or
+    ///   [`Error::ModelMismatch`](crate::Error::ModelMismatch) if the model is not one for the column, or not that of
+    ///   the index.
+    pub fn model(
+        &self,
+        column: &Column,
+        newest: Option<&dyn VectorIndex>,
+        given: Option<&IndexModel>,
+    ) -> Result<Model> {
+        if let Some(given) = given {
+            given.check_column(column)?;
+        }
+        let bounds = newest.and_then(|index| match index.quantizer() {
             LanceQuantizer::Scalar(quantizer) => Some(quantizer.bounds()),
             _ => None,
-        };
-        let centroids = index.ivf_model().centroids_array();
+        });
+        let centroids = newest.and_then(|index| index.ivf_model().centroids_array());
         let centroids = centroids.map(|centroids| self.centroids(column, centroids)).transpose()?;
-        Ok(Model { centroids, bounds })
+        let Some(given) = given else {
+            return Ok(Model { centroids, bounds: bounds.map_or(Taken::None, Taken::IfFit) });
+        };
+        let differs = |what: &'static str, model: String| {
+            let actual = format!("those of the newest segment of index {:?}", self.name);
+            Err(Error::ModelMismatch { what, model, actual })
+        };
+        if centroids.as_ref().is_some_and(|centroids| centroids != given.centroids()) {
+            return differs("centroids", format!("{} of its own", given.partitions()));
+        }
+        if bounds.is_some() && bounds != given.bounds() {
+            return differs("bounds", format!("{:?}", given.bounds()));
+        }
+        let bounds = given.bounds().map_or(Taken::None, Taken::Always);
+        Ok(Model { centroids: Some(given.centroids().clone()), bounds })
     }
 
     /// Centroids as a further segment of the index has them.

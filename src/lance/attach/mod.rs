@@ -6,32 +6,60 @@
 //! ```
 //! Until the commit nothing refers to the files, and the commit is Lance's own: it happens or it does not.
 
+mod build;
 mod build_graph;
 mod column;
 mod existing;
+mod fold;
+mod memory;
+mod model;
 mod params;
 mod partitions;
+mod refold;
 mod rows;
 mod segment;
+mod spill;
 
+pub use fold::{Fold, FoldParams, optimize_index};
+pub use model::IndexModel;
 pub use params::AttachParams;
 pub use segment::SegmentDescriptor;
 
+use std::ops::Deref;
+
 use ::lance::Dataset;
 use ::lance::index::DatasetIndexExt;
-use lance_file::version::ConcreteFileVersion;
 use lance_table::format::IndexMetadata;
-use roaring::RoaringBitmap;
 use tracing::{debug, info};
 use uuid::Uuid;
 
-use build_graph::{Progress, blocking, link_rows};
+use build::build;
 use column::{Column, requested_fragments};
-use existing::{Existing, Model};
-use rows::Rows;
+use existing::Existing;
 
 use crate::error::Result;
-use crate::lance::index_files::IndexFiles;
+
+/// What [`attach_index`] made, or found.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct AttachedIndex {
+    /// What the manifest says of the segment that was built, or of the newest one if none was.
+    pub index: IndexMetadata,
+    /// IVF partitions of the segment, each with a graph of its own.
+    pub partitions: usize,
+    /// Rows that were indexed; 0 if nothing was built.
+    pub rows: u64,
+    /// Rows that were read and have no usable vector.
+    pub skipped: u64,
+}
+
+impl Deref for AttachedIndex {
+    type Target = IndexMetadata;
+
+    fn deref(&self) -> &IndexMetadata {
+        &self.index
+    }
+}
 
 /// Builds an index over a column of a dataset and commits it, so that `dataset.scan().nearest(..)` uses it.
 ///
@@ -45,7 +73,8 @@ use crate::lance::index_files::IndexFiles;
 /// Lance has none: it compares an `Int8` query with centroids of `Float32`, which is an error, and it does not take
 /// bfloat16 for vectors.
 ///
-/// Returns what the manifest says of the segment that was built, or of the newest one if none was.
+/// Returns what the manifest says of the segment that was built, or of the newest one if none was, and how many
+/// partitions and rows it has.
 ///
 /// # An index that is there already
 /// A further segment has the centroids of the segment before it, and the bounds of its scalar quantizer, so that
@@ -65,7 +94,7 @@ use crate::lance::index_files::IndexFiles;
 /// all partitions as they are written, at most about `16 * m + 24` bytes a row. With the default parameters and a
 /// single partition the last two are 280 bytes a row each. Before there are graphs, and only if there are several
 /// partitions, there is a sample of 256 rows for each, as `f32` and twice, and then one batch of the scan beside the
-/// column.
+/// column. [`AttachParams::memory_limit`] makes it less.
 ///
 /// # Cancellation
 /// The vectors are linked on threads of their own, as many as rayon's current pool has. A future that is dropped stops
@@ -79,13 +108,19 @@ use crate::lance::index_files::IndexFiles;
 ///   column, metric or kind, whatever it covers ([`Error::InvalidColumn`]),
 /// - a parameter is outside its range, or Lance has no such metric or no quantizer for it ([`Error::InvalidParams`],
 ///   [`Error::NotInLance`]),
-/// - there are too many rows for one segment ([`Error::TooManyVectors`], [`Error::ExportTooLarge`]),
+/// - the model is not one for the column, or not that of the index ([`Error::DimensionMismatch`],
+///   [`Error::ModelMismatch`]),
+/// - there are too many rows for one segment ([`Error::TooManyVectors`], [`Error::ExportTooLarge`]), or a partition
+///   takes more memory than it may ([`Error::PartitionMemory`]),
 /// - Lance cannot read, write or commit ([`Error::LanceDataset`]). A commit conflicts with concurrent ones as that of
 ///   Lance's own `create_index` does: with appends and deletes it does not.
 ///
 /// [`Error::InvalidColumn`]: crate::Error::InvalidColumn
 /// [`Error::InvalidParams`]: crate::Error::InvalidParams
 /// [`Error::NotInLance`]: crate::Error::NotInLance
+/// [`Error::DimensionMismatch`]: crate::Error::DimensionMismatch
+/// [`Error::ModelMismatch`]: crate::Error::ModelMismatch
+/// [`Error::PartitionMemory`]: crate::Error::PartitionMemory
 /// [`Error::TooManyVectors`]: crate::Error::TooManyVectors
 /// [`Error::ExportTooLarge`]: crate::Error::ExportTooLarge
 /// [`Error::LanceDataset`]: crate::Error::LanceDataset
@@ -93,34 +128,48 @@ pub async fn attach_index(
     dataset: &mut Dataset,
     column: &str,
     params: AttachParams,
-) -> Result<IndexMetadata> {
+) -> Result<AttachedIndex> {
     params.validate()?;
     let column = Column::find(dataset, column, params.distance_type)?;
     let requested = requested_fragments(dataset, &params)?;
     let existing = Existing::find(dataset, &column, &params).await?;
     // First of all: an index of another metric or kind is not what was asked for, even if it covers everything.
     let opened = existing.open(dataset, &column, &params).await?;
+    let model = existing.model(&column, opened.as_deref(), params.model.as_deref())?;
     let missing = &requested - &existing.covered(dataset);
+    let partitions = opened.as_ref().map_or(0, |index| index.ivf_model().num_partitions());
+    let found = |index| AttachedIndex { index, partitions, rows: 0, skipped: 0 };
     if missing.is_empty()
         && let Some(newest) = existing.newest()
     {
         debug!(index = existing.name, column = column.name, "every fragment has its index: nothing to build");
-        return Ok(newest);
+        return Ok(found(newest));
     }
-    let model = existing.model(&column, opened.as_deref())?;
     let Some(segment) = build(dataset, &column, &missing, &params, model).await? else {
         let none = || column.invalid(format!("no row of {} fragments has a usable vector", missing.len()));
-        return existing.newest().ok_or_else(none);
+        return existing.newest().map(found).ok_or_else(none);
     };
+    let (partitions, rows, skipped) = (segment.partitions(), segment.rows(), segment.skipped());
+    let index = commit(dataset, &column, &existing.name, segment).await?;
+    Ok(AttachedIndex { index, partitions, rows, skipped })
+}
+
+/// Commits a segment that was built just now.
+async fn commit(
+    dataset: &mut Dataset,
+    column: &Column,
+    name: &str,
+    segment: SegmentDescriptor,
+) -> Result<IndexMetadata> {
     let uuid = segment.uuid();
-    let committed = dataset.commit_existing_index_segments(&existing.name, &column.name, vec![segment]).await;
+    let committed = dataset.commit_existing_index_segments(name, &column.name, vec![segment]).await;
     if let Err(error) = committed {
-        info!(index = existing.name, %uuid, %error, "Lance refused the segment: its files are removed");
+        info!(index = name, %uuid, %error, "Lance refused the segment: its files are removed");
         discard(dataset, uuid).await;
         return Err(error.into());
     }
     let version = dataset.manifest().version;
-    info!(index = existing.name, column = column.name, %uuid, version, "committed a segment");
+    info!(index = name, column = column.name, %uuid, version, "committed a segment");
     match dataset.load_index(&uuid).await? {
         Some(metadata) => Ok(metadata),
         None => Err(lance_core::Error::index_not_found(uuid.to_string()).into()),
@@ -135,14 +184,34 @@ pub async fn attach_index(
 /// There, [`commit_segments`] makes one index of all of them, in one commit. Every worker has to use the same metric
 /// and quantizer.
 ///
-/// A segment takes over the centroids of the index of that [`name`](AttachParams::name()), if there is one; else it
-/// has centroids of its own rows. Segments with centroids of their own are searched together, but Lance's
-/// `optimize_indices` does not merge them. If that is wanted, [`attach_index`] to some of the fragments first, and then
-/// let the workers build the others.
+/// Give all workers one [`IndexModel`] ([`AttachParams::model`]), so that Lance merges their segments. Without it, a
+/// segment takes over the centroids of the index of that [`name`](AttachParams::name()), if there is one, and else has
+/// centroids of its own rows: such segments are searched together, but Lance's `optimize_indices` does not merge them.
 ///
 /// Fragments that the index covers already are indexed again. Returns `None`, and writes nothing, if no row has a
 /// usable vector. A segment that is never committed is left in `_indices` until Lance's `cleanup_old_versions` removes
 /// it, after seven days at the earliest; commit within that time.
+///
+/// ```ignore
+/// // The process that gives out the tasks, once.
+/// let params = AttachParams::default().distance_type(DistanceType::Cosine).partitions(64);
+/// let model = serde_json::to_string(&IndexModel::train(&dataset, "vector", &params).await?)?;
+///
+/// // A worker, which got `uri`, `version`, `model` and `fragments` with its task and returns a line of text.
+/// let dataset = Dataset::open(&uri).await?.checkout_version(version).await?;
+/// let model: IndexModel = serde_json::from_str(&model)?;
+/// let params = AttachParams::default().distance_type(DistanceType::Cosine).model(model).fragments(fragments);
+/// let segment = build_index_segment(&dataset, "vector", params).await?;
+/// Ok(serde_json::to_string(&segment)?)
+///
+/// // The process that gave out the tasks, say one for each fragment, and now has a line of each.
+/// let mut segments = Vec::new();
+/// for line in lines {
+///     segments.extend(serde_json::from_str::<Option<SegmentDescriptor>>(&line)?);
+/// }
+/// let mut dataset = Dataset::open(&uri).await?;
+/// commit_segments(&mut dataset, "vector", "vector_idx", segments).await?;
+/// ```
 ///
 /// # Errors
 /// As [`attach_index`].
@@ -156,26 +225,31 @@ pub async fn build_index_segment(
     let fragments = requested_fragments(dataset, &params)?;
     let existing = Existing::find(dataset, &column, &params).await?;
     let opened = existing.open(dataset, &column, &params).await?;
-    let model = existing.model(&column, opened.as_deref())?;
+    let model = existing.model(&column, opened.as_deref(), params.model.as_deref())?;
     build(dataset, &column, &fragments, &params, model).await
 }
 
 /// Commits segments of [`build_index_segment`] as one index, or as further segments of the index of that name. They
 /// replace the segments of it whose fragments they cover.
 ///
-/// What changed since they were built is left to Lance: rows that were deleted are not found, fragments that were
-/// rewritten are taken out of the segment's coverage and scanned. `dataset` has to be at a version that is not older
-/// than the ones they were built from.
+/// Rows that were deleted since they were built are not found, rows that were appended are scanned. `dataset` has to be
+/// at a version that is not older than the ones they were built from. These may be gone.
 ///
 /// # Errors
-/// [`Error::LanceDataset`](crate::Error::LanceDataset) if Lance refuses the segments or the commit. The dataset is as
-/// it was, and so are the files of the segments: they can be committed again.
+/// The dataset is as it was, and so are the files of the segments: they can be committed again.
+/// - [`Error::StaleSegment`](crate::Error::StaleSegment) if fragments of a segment were rewritten since it was built,
+///   by a compaction, an update of the column or an overwrite: build the segment again,
+/// - [`Error::LanceDataset`](crate::Error::LanceDataset) if Lance refuses the segments, because two of them cover the
+///   same fragment for example, or the commit.
 pub async fn commit_segments(
     dataset: &mut Dataset,
     column: &str,
     name: &str,
     segments: Vec<SegmentDescriptor>,
 ) -> Result<Vec<IndexMetadata>> {
+    for segment in &segments {
+        segment.check(dataset)?;
+    }
     let uuids: Vec<Uuid> = segments.iter().map(SegmentDescriptor::uuid).collect();
     dataset.commit_existing_index_segments(name, column, segments).await?;
     let version = dataset.manifest().version;
@@ -183,67 +257,6 @@ pub async fn commit_segments(
     let mut committed = dataset.load_indices_by_name(name).await?;
     committed.retain(|index| uuids.contains(&index.uuid));
     Ok(committed)
-}
-
-async fn build(
-    dataset: &Dataset,
-    column: &Column,
-    fragments: &RoaringBitmap,
-    params: &AttachParams,
-    model: Model,
-) -> Result<Option<SegmentDescriptor>> {
-    let rows = Rows::read(dataset, column, fragments, params.distance_type).await?;
-    let (total, skipped) = (rows.vectors.committed_len(), rows.skipped);
-    let (name, fragments_read, metric) = (&column.name, fragments.len(), params.distance_type);
-    if rows.vectors.is_empty() {
-        info!(column = name, fragments = fragments_read, skipped, "no row has a usable vector");
-        return Ok(None);
-    }
-    debug!(column = name, fragments = fragments_read, rows = total, skipped, %metric, "linking a segment");
-    let mut progress = Progress::new(params);
-    progress.advance(rows.skipped);
-    let (partitions, seed) = (params.partitions, params.build.seed);
-    let Model { centroids, bounds } = model;
-    let divided = blocking(move || {
-        let centroids = match centroids {
-            Some(centroids) => centroids,
-            None => partitions::train(&rows.vectors.snapshot(), partitions, seed)?,
-        };
-        Ok((partitions::divide(rows, &centroids)?, centroids))
-    });
-    let (shares, centroids) = divided.await?;
-    let mut linked = Vec::with_capacity(shares.len());
-    for share in shares {
-        linked.push(link_rows(share.snapshot(), params, &mut progress).await?);
-    }
-
-    let uuid = Uuid::new_v4();
-    let version = dataset.manifest().version;
-    let segment = SegmentDescriptor::new(uuid, column, fragments.iter().collect(), version, params)?;
-    let store = dataset.object_store(None).await?;
-    let files = IndexFiles {
-        store: &store,
-        dir: dataset.indices_dir().join(uuid.to_string()),
-        version: file_version(dataset),
-        quantizer: params.quantizer,
-        distance_type: params.distance_type,
-    };
-    if let Err(error) = files.write_with_bounds(&linked, &centroids, bounds).await {
-        info!(column = name, %uuid, %error, "the segment could not be written: its files are removed");
-        let _ = store.remove_dir_all(files.dir.clone()).await;
-        return Err(error);
-    }
-    let kind = params.quantizer.index_type();
-    info!(column = name, rows = total, skipped, partitions = linked.len(), %kind, %metric, %uuid, "built a segment");
-    Ok(Some(segment))
-}
-
-/// Index files of datasets in the oldest format are in the next one, as Lance's own.
-fn file_version(dataset: &Dataset) -> ConcreteFileVersion {
-    match dataset.manifest().data_storage_format.lance_file_format() {
-        ConcreteFileVersion::V1 => ConcreteFileVersion::V2_0,
-        version => version,
-    }
 }
 
 /// Removes the files of a segment that could not be committed. If it cannot be seen that the newest manifest does not

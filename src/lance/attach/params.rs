@@ -9,6 +9,7 @@ use crate::distance::DistanceType;
 use crate::error::{Error, Result};
 use crate::graph::BuildParams;
 use crate::lance::Quantizer;
+use crate::lance::attach::model::IndexModel;
 
 /// Parameters of [`attach_index`](crate::lance::attach::attach_index) and [`build_index_segment`](crate::lance::attach::build_index_segment).
 /// Cheap to clone.
@@ -23,9 +24,12 @@ pub struct AttachParams {
     pub build: BuildParams,
     /// How the vectors are stored in the index; as they are by default. With Hamming there is no other way.
     pub quantizer: Quantizer,
-    /// IVF partitions, each with a graph of its own; 1 by default. There are never more than rows, and a further
-    /// segment of an index has those of the index.
-    pub partitions: usize,
+    /// IVF partitions, each with a graph of its own; see [`partitions`](Self::partitions()).
+    pub partitions: Option<usize>,
+    /// Centroids and bounds that the segments of several processes share; see [`model`](Self::model()).
+    pub model: Option<Arc<IndexModel>>,
+    /// Bytes that a build may take; see [`memory_limit`](Self::memory_limit()).
+    pub memory_limit: Option<u64>,
     /// Ids of the fragments to index; all of the dataset if not given.
     pub fragments: Option<Vec<u32>>,
     /// Told how many rows are done; see [`progress`](Self::progress()).
@@ -39,7 +43,9 @@ impl Default for AttachParams {
             distance_type: DistanceType::L2,
             build: BuildParams::default(),
             quantizer: Quantizer::Flat,
-            partitions: 1,
+            partitions: None,
+            model: None,
+            memory_limit: None,
             fragments: None,
             progress: None,
         }
@@ -71,9 +77,34 @@ impl AttachParams {
         self
     }
 
-    /// Sets the number of IVF partitions.
+    /// Sets the number of IVF partitions. There are never more than rows, and a further segment of an index has those
+    /// of the index.
+    ///
+    /// Without it there is one for each 1,048,576 rows that are indexed, or part of as many; with a
+    /// [memory limit](Self::memory_limit()) so many more that a partition of average size takes half of it. A query
+    /// probes as many partitions as `nprobes` says, which is 1 in Lance by default.
     pub fn partitions(mut self, partitions: usize) -> Self {
-        self.partitions = partitions;
+        self.partitions = Some(partitions);
+        self
+    }
+
+    /// Takes centroids, and the bounds of the scalar quantizer, from a model instead of finding them: segments of the
+    /// same model can be merged by Lance. Metric, quantizer and partitions have to be those of the model.
+    pub fn model(mut self, model: impl Into<Arc<IndexModel>>) -> Self {
+        self.model = Some(model.into());
+        self
+    }
+
+    /// Limits the memory of a build, in bytes. If the column and its graphs would take more, the rows are divided
+    /// among the partitions in temporary files, in the directory for such files (`TMPDIR`), and one partition after
+    /// the other is built. With the same number of partitions the files of the index have the same bytes as without a
+    /// limit.
+    ///
+    /// Without a [model](Self::model()), and where there is no index yet, the column is read three times: to count
+    /// the rows that can be indexed, for the sample that centroids are found from, and to divide the rows. The sample
+    /// (256 rows for each partition) and what Lance holds while it reads and writes come on top of the limit.
+    pub fn memory_limit(mut self, bytes: u64) -> Self {
+        self.memory_limit = Some(bytes);
         self
     }
 
@@ -93,9 +124,12 @@ impl AttachParams {
     /// Checks what can be checked without a dataset.
     pub(super) fn validate(&self) -> Result<()> {
         self.build.validate()?;
-        if self.partitions == 0 {
+        if self.partitions == Some(0) {
             let requirement = "at least 1".to_string();
             return Err(Error::InvalidParams { parameter: "partitions", value: 0, requirement });
+        }
+        if let Some(model) = &self.model {
+            model.check_params(self)?;
         }
         // Lance has no L1.
         LanceDistanceType::try_from(self.distance_type)?;
@@ -111,6 +145,8 @@ impl fmt::Debug for AttachParams {
             .field("build", &self.build)
             .field("quantizer", &self.quantizer)
             .field("partitions", &self.partitions)
+            .field("model", &self.model)
+            .field("memory_limit", &self.memory_limit)
             .field("fragments", &self.fragments)
             .finish_non_exhaustive()
     }

@@ -11,6 +11,7 @@ use lance_linalg::distance::{DistanceType as LanceDistanceType, Dot, L2, Normali
 
 use crate::distance::DistanceType;
 use crate::error::Result;
+use crate::lance::attach::memory::row_bytes;
 use crate::lance::attach::rows::Rows;
 use crate::lance::columns::{lists, lists_of_bytes};
 use crate::lance::unit_length::normalized;
@@ -18,7 +19,7 @@ use crate::vectors::VectorSource;
 use crate::vectors::{ArrowFixedSizeListVectorStore, ElementType, VectorStoreSnapshot, usable_rows};
 
 // Lance's own defaults for IVF.
-const SAMPLE_ROWS_PER_PARTITION: usize = 256;
+pub(super) const SAMPLE_ROWS_PER_PARTITION: usize = 256;
 const MAX_ITERATIONS: u32 = 50;
 const BALANCE_FACTOR: f32 = 1.0;
 
@@ -43,48 +44,95 @@ pub(super) fn divide(
     }
 
     let Rows { vectors, batches, .. } = rows;
-    let (element_type, distance_type) = (vectors.element_type(), vectors.distance_type());
-    let (item, dim) = (element_type.item(), vectors.dim());
-    let row_bytes = item.data_type().primitive_width().unwrap_or(0) * dim;
+    let kind = Kind::of(&vectors.snapshot());
     // Now the batches are held here alone.
     drop(vectors);
-    let mut parts: Vec<Part> = lengths.into_iter().map(|rows| Part::with_capacity(rows, row_bytes)).collect();
+    let mut parts: Vec<Part> =
+        lengths.into_iter().map(|rows| Part::with_capacity(rows, kind.row_bytes())).collect();
     let mut partition_of = partition_of.into_iter();
     for (vectors, row_ids) in batches {
-        let data = vectors.values().to_data();
-        let bytes = data.buffers().first().map_or(&[] as &[u8], |buffer| buffer.as_slice());
-        for (first, len) in usable_rows(&vectors, distance_type)? {
-            let rows = first as usize..(first + len) as usize;
-            for (row, partition) in rows.zip(partition_of.by_ref()) {
-                let vector = &bytes[row * row_bytes..(row + 1) * row_bytes];
-                parts[partition as usize].push(vector, row_ids.value(row));
-            }
-        }
+        scatter(&vectors, &row_ids, kind, &mut partition_of, &mut parts)?;
     }
-    let stores = parts.into_iter().map(|part| -> Result<_> {
-        let store = ArrowFixedSizeListVectorStore::try_with_elements(element_type, dim, distance_type)?;
-        let vectors = lists_of_bytes(element_type, dim, part.vectors.into())?;
-        store.append_batch_with_row_ids(Arc::new(vectors), &UInt64Array::from(part.row_ids))?;
+    let stores = parts.iter_mut().map(|part| -> Result<_> {
+        let store = kind.store()?;
+        let (vectors, row_ids) = part.take(kind)?;
+        store.append_batch_with_row_ids(Arc::new(vectors), &row_ids)?;
         Ok(Arc::new(store))
     });
     stores.collect()
 }
 
+/// What vectors are.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Kind {
+    pub element_type: ElementType,
+    pub dim: usize,
+    pub distance_type: DistanceType,
+}
+
+impl Kind {
+    fn of(rows: &VectorStoreSnapshot) -> Self {
+        Self { element_type: rows.element_type(), dim: rows.dim(), distance_type: rows.distance_type() }
+    }
+
+    pub fn row_bytes(self) -> usize {
+        row_bytes(self.element_type, self.dim)
+    }
+
+    /// A store for such vectors.
+    pub fn store(self) -> Result<ArrowFixedSizeListVectorStore> {
+        ArrowFixedSizeListVectorStore::try_with_elements(self.element_type, self.dim, self.distance_type)
+    }
+}
+
+/// Gives the usable rows of a batch to their partitions.
+pub(super) fn scatter(
+    vectors: &FixedSizeListArray,
+    row_ids: &UInt64Array,
+    kind: Kind,
+    partition_of: &mut impl Iterator<Item = u32>,
+    parts: &mut [Part],
+) -> Result<()> {
+    let row_bytes = kind.row_bytes();
+    let data = vectors.values().to_data();
+    let bytes = data.buffers().first().map_or(&[] as &[u8], |buffer| buffer.as_slice());
+    for (first, len) in usable_rows(vectors, kind.distance_type)? {
+        let rows = first as usize..(first + len) as usize;
+        for (row, partition) in rows.zip(partition_of.by_ref()) {
+            let vector = &bytes[row * row_bytes..(row + 1) * row_bytes];
+            parts[partition as usize].push(vector, row_ids.value(row));
+        }
+    }
+    Ok(())
+}
+
 /// A partition while its rows arrive.
-struct Part {
+#[derive(Debug)]
+pub(super) struct Part {
     /// From a line of the cache on, as Arrow allocates: rows of whole lines then touch no line more than they fill.
     vectors: MutableBuffer,
     row_ids: Vec<u64>,
 }
 
 impl Part {
-    fn with_capacity(rows: usize, row_bytes: usize) -> Self {
+    pub fn with_capacity(rows: usize, row_bytes: usize) -> Self {
         Self { vectors: MutableBuffer::with_capacity(rows * row_bytes), row_ids: Vec::with_capacity(rows) }
     }
 
     fn push(&mut self, vector: &[u8], row_id: u64) {
         self.vectors.extend_from_slice(vector);
         self.row_ids.push(row_id);
+    }
+
+    /// Its rows so far, which it has no longer then.
+    pub fn take(&mut self, kind: Kind) -> Result<(FixedSizeListArray, UInt64Array)> {
+        let bytes = std::mem::replace(&mut self.vectors, MutableBuffer::new(0));
+        let vectors = lists_of_bytes(kind.element_type, kind.dim, bytes.into())?;
+        Ok((vectors, UInt64Array::from(std::mem::take(&mut self.row_ids))))
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.row_ids.is_empty()
     }
 }
 
@@ -104,13 +152,27 @@ fn comparable(vectors: FixedSizeListArray, distance_type: DistanceType) -> Resul
 /// Centroids for `partitions` partitions, or for as many as there are vectors if these are fewer. The same vectors and
 /// seed give the same sample and the same first centroids.
 pub(super) fn train(rows: &VectorStoreSnapshot, partitions: usize, seed: u64) -> Result<FixedSizeListArray> {
-    let (element_type, dim, distance_type) = (rows.element_type(), rows.dim(), rows.distance_type());
     let partitions = partitions.min(rows.len());
-    let sampled = rows.len().min(partitions.saturating_mul(SAMPLE_ROWS_PER_PARTITION));
-    let mut sample = Vec::with_capacity(sampled * dim);
-    for id in (0..sampled).map(|position| position * rows.len() / sampled) {
+    let mut sample = Vec::new();
+    for id in sample_of(rows.len(), partitions) {
         sample.extend_from_slice(&rows.widened(id as u32));
     }
+    train_on(sample, Kind::of(rows), partitions, seed)
+}
+
+/// The rows that centroids are found from, ascending.
+pub(super) fn sample_of(rows: usize, partitions: usize) -> impl Iterator<Item = usize> {
+    let sampled = rows.min(partitions.saturating_mul(SAMPLE_ROWS_PER_PARTITION));
+    (0..sampled).map(move |position| (position as u128 * rows as u128 / sampled as u128) as usize)
+}
+
+/// Centroids from a sample of vectors, of which there are no fewer than partitions.
+pub(super) fn train_on(
+    sample: Vec<f32>,
+    Kind { element_type, dim, distance_type }: Kind,
+    partitions: usize,
+    seed: u64,
+) -> Result<FixedSizeListArray> {
     let params = |metric| {
         KMeansParams::new(None, MAX_ITERATIONS, 1, metric).with_balance_factor(BALANCE_FACTOR).with_seed(seed)
     };
@@ -148,7 +210,7 @@ where
 }
 
 /// The partition of each row.
-fn assign(rows: &VectorStoreSnapshot, centroids: &FixedSizeListArray) -> Result<Vec<u32>> {
+pub(super) fn assign(rows: &VectorStoreSnapshot, centroids: &FixedSizeListArray) -> Result<Vec<u32>> {
     let mut partition_of = Vec::with_capacity(rows.len());
     let (end, distance_type) = (rows.len() as u32, rows.distance_type());
     for start in (0..end).step_by(BATCH_ROWS as usize) {

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use ::lance::Dataset;
+use ::lance::dataset::scanner::DatasetRecordBatchStream;
 use arrow_array::cast::AsArray;
 use arrow_array::types::UInt64Type;
 use arrow_array::{FixedSizeListArray, RecordBatch, UInt64Array};
 use futures::TryStreamExt;
 use lance_table::format::Fragment;
-use roaring::RoaringBitmap;
+use roaring::{RoaringBitmap, RoaringTreemap};
 
 use crate::distance::DistanceType;
 use crate::error::Result;
@@ -38,14 +39,8 @@ impl Rows {
     ) -> Result<Self> {
         let Column { element_type, dim, .. } = *column;
         let vectors = ArrowFixedSizeListVectorStore::try_with_elements(element_type, dim, distance_type)?;
-        let is_wanted =
-            |fragment: &&Fragment| u32::try_from(fragment.id).is_ok_and(|id| fragments.contains(id));
-        let fragments: Vec<Fragment> = dataset.fragments().iter().filter(is_wanted).cloned().collect();
         let mut batches = Vec::new();
-        if !fragments.is_empty() {
-            let mut scan = dataset.scan();
-            scan.project(&[column.name.as_str()])?.with_row_id().with_fragments(fragments);
-            let mut stream = scan.try_into_stream().await?;
+        if let Some(mut stream) = scan(dataset, column, fragments, None).await? {
             while let Some(batch) = stream.try_next().await? {
                 let (list, row_ids) = parts(column, &batch)?;
                 vectors.append_batch_with_row_ids(Arc::new(list.clone()), &row_ids)?;
@@ -57,8 +52,58 @@ impl Rows {
     }
 }
 
+/// What a scan holds in memory at most, about.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ScanLimits {
+    pub buffer_bytes: u64,
+    pub batch_rows: usize,
+}
+
+/// Scans vectors and row ids of some fragments in their order; none if there are no fragments.
+pub(super) async fn scan(
+    dataset: &Dataset,
+    column: &Column,
+    fragments: &RoaringBitmap,
+    limits: Option<ScanLimits>,
+) -> Result<Option<DatasetRecordBatchStream>> {
+    let fragments = fragments_of(dataset, fragments);
+    if fragments.is_empty() {
+        return Ok(None);
+    }
+    let mut scan = dataset.scan();
+    scan.project(&[column.name.as_str()])?.with_row_id().with_fragments(fragments);
+    if let Some(ScanLimits { buffer_bytes, batch_rows }) = limits {
+        scan.io_buffer_size(buffer_bytes).batch_size(batch_rows).batch_readahead(1).fragment_readahead(1);
+    }
+    Ok(Some(scan.try_into_stream().await?))
+}
+
+/// The row ids of some fragments, without the rows that are deleted.
+pub(super) async fn live_rows(dataset: &Dataset, fragments: &RoaringBitmap) -> Result<RoaringTreemap> {
+    let mut live = RoaringTreemap::new();
+    let fragments = fragments_of(dataset, fragments);
+    if fragments.is_empty() {
+        return Ok(live);
+    }
+    let mut scan = dataset.scan();
+    scan.project::<&str>(&[])?.with_row_id().with_fragments(fragments);
+    let mut stream = scan.try_into_stream().await?;
+    while let Some(batch) = stream.try_next().await? {
+        let row_ids = batch.column_by_name(ROW_ID_COLUMN);
+        let row_ids = row_ids.and_then(|array| array.as_primitive_opt::<UInt64Type>());
+        let none = || lance_core::Error::index("a scan gave no row ids");
+        live.extend(row_ids.ok_or_else(none)?.values().iter().copied());
+    }
+    Ok(live)
+}
+
+fn fragments_of(dataset: &Dataset, fragments: &RoaringBitmap) -> Vec<Fragment> {
+    let is_wanted = |fragment: &&Fragment| u32::try_from(fragment.id).is_ok_and(|id| fragments.contains(id));
+    dataset.fragments().iter().filter(is_wanted).cloned().collect()
+}
+
 /// The vectors and the row ids of a batch.
-fn parts(column: &Column, batch: &RecordBatch) -> Result<(FixedSizeListArray, UInt64Array)> {
+pub(super) fn parts(column: &Column, batch: &RecordBatch) -> Result<(FixedSizeListArray, UInt64Array)> {
     let vectors = batch.column_by_name(&column.name).and_then(|array| array.as_fixed_size_list_opt());
     let row_ids = batch.column_by_name(ROW_ID_COLUMN);
     let row_ids = row_ids.and_then(|array| array.as_primitive_opt::<UInt64Type>());

@@ -9,11 +9,15 @@ mod conflicts;
 mod elements;
 mod expressions;
 mod fixtures;
+mod fold;
+mod fold_conflicts;
 mod growth;
 #[cfg(feature = "cli")]
 mod kill;
 mod kinds;
 mod lengths;
+mod memory;
+mod model;
 mod partitions;
 mod pylance;
 mod replace;

@@ -17,7 +17,7 @@ fn partitions_hold_rows_that_are_near_each_other() {
             let mut dataset = dataset(&home.uri(&what), 3_000, 2_000).await;
             let params = params(metric).partitions(8);
             let index = attach_index(&mut dataset, "vector", params).await.unwrap();
-            assert_eq!(index.fragment_bitmap.unwrap().len(), 2);
+            assert_eq!(index.fragment_bitmap.clone().unwrap().len(), 2);
             assert_used(&dataset).await;
             let statistics = statistics(&dataset).await;
             let sizes = statistics["indices"][0]["partitions"].as_array().unwrap();

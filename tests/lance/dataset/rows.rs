@@ -66,7 +66,7 @@ fn some_fragments_are_indexed_and_the_rest_is_scanned() {
         let params = params(DistanceType::L2).fragments([1, 3]).name("some");
         let index = attach_index(&mut dataset, "vector", params).await.unwrap();
         assert_eq!(index.name, "some");
-        assert_eq!(index.fragment_bitmap.unwrap().iter().collect::<Vec<_>>(), [1, 3]);
+        assert_eq!(index.fragment_bitmap.clone().unwrap().iter().collect::<Vec<_>>(), [1, 3]);
         assert_recall(recall(&dataset, DistanceType::L2).await, 0.97, "half indexed, half scanned");
     });
 }
