@@ -73,7 +73,7 @@ pub struct Fold {
     pub segments: usize,
     /// IVF partitions, each with a graph of its own.
     pub partitions: usize,
-    /// Partitions whose graph was built anew: less than a quarter of its rows were left, or it could not be read.
+    /// Partitions whose graph was built anew: less than a quarter of its rows were left, or it could not be taken over.
     pub rebuilt: usize,
     /// Rows that stayed in the graphs.
     pub kept: u64,
@@ -107,12 +107,12 @@ pub struct Fold {
 ///
 /// # When everything is linked anew
 /// If the dataset has a fragment reuse index (a compaction that put the remapping off), or the base is a segment of
-/// the dataset that this one was cloned from, no graph is taken over: all rows are read and linked, by the centroids
-/// that are there.
+/// the dataset that this one was cloned from, or no fragment is left that the index covers, no graph is taken over: all
+/// rows are read and linked, by the centroids that are there.
 ///
 /// # Errors
 /// The dataset is as it was, and the files that were written are removed as far as that can be done, if
-/// - there is no such index, or it is of another kind, or covers nothing ([`Error::InvalidColumn`]),
+/// - there is no such index, or it is of another kind, or never had rows ([`Error::InvalidColumn`]),
 /// - its files are not what Lance writes ([`Error::InvalidBatch`]),
 /// - there are too many rows for a partition ([`Error::TooManyVectors`], [`Error::ExportTooLarge`]),
 /// - Lance cannot read, write or commit ([`Error::LanceDataset`]). A commit conflicts with concurrent ones as that of
@@ -261,15 +261,23 @@ impl Base {
             let Some(fragments) = segment.effective_fragment_bitmap(all) else {
                 return Err(invalid(format!("its index {name:?} does not say what it covers: replace it")));
             };
-            if fragments.is_empty() {
-                continue;
-            }
-            let index = dataset.open_vector_index(column, &segment.uuid, &NoOpMetricsCollector).await?;
-            if base.as_ref().is_none_or(|(_, largest, _)| largest.num_rows() < index.num_rows()) {
+            let opened = dataset.open_vector_index(column, &segment.uuid, &NoOpMetricsCollector).await;
+            let index = match opened {
+                Ok(index) => index,
+                // Without rows there need be no files either.
+                Err(_) if fragments.is_empty() => continue,
+                Err(error) => return Err(error.into()),
+            };
+            // Of those that cover nothing there are still the centroids.
+            let size = (!fragments.is_empty(), index.num_rows());
+            let is_larger = |(_, index, fragments): &(IndexMetadata, Arc<dyn VectorIndex>, RoaringBitmap)| {
+                (!fragments.is_empty(), index.num_rows()) < size
+            };
+            if base.as_ref().is_none_or(is_larger) {
                 base = Some((segment.clone(), index, fragments));
             }
         }
-        let none = || invalid(format!("its index {name:?} covers no fragment of the dataset: replace it"));
+        let none = || invalid(format!("its index {name:?} has no rows yet: replace it"));
         let (segment, index, mut fragments) = base.ok_or_else(none)?;
         let kind = index.index_type().to_string();
         let known = [Quantizer::Flat, Quantizer::Sq].into_iter().find(|known| known.index_type() == kind);

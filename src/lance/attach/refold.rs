@@ -76,7 +76,8 @@ impl Refold {
         progress: &mut Progress,
     ) -> Result<Refolded> {
         let Some(old) = old else {
-            let counts = Counts { added: new.committed_len() as u64, ..Counts::default() };
+            let (added, rebuilt) = (new.committed_len() as u64, usize::from(!new.is_empty()));
+            let counts = Counts { added, rebuilt, ..Counts::default() };
             let partition = link_rows(new.snapshot(), &self.params, progress).await?;
             return Ok(Refolded { partition, stored: None, counts });
         };
