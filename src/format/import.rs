@@ -1,5 +1,7 @@
 //! `lance:hnsw` batch to graph. The batch is untrusted.
 
+use std::collections::HashMap;
+
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Float32Type, UInt32Type};
 use arrow_array::{Array, ArrayRef, ListArray, RecordBatch, UInt32Array};
@@ -11,7 +13,7 @@ use crate::format::{
     VECTOR_ID_COLUMN,
 };
 use crate::graph::BuildParams;
-use crate::graph::{HnswGraph, Lists, UpperRow};
+use crate::graph::{HnswGraph, Holding, Lists, UpperRow};
 
 /// Levels that a graph of `u32` ids can sensibly have.
 const MAX_LEVELS: usize = 33;
@@ -28,7 +30,8 @@ impl HnswGraph {
     /// What would only cost recall is mended: edges from a node to itself, twice, or to a node that
     /// is not there are dropped, lists are cut to `m0` or twice `m`, nodes that cannot be reached are
     /// connected, missing distances are computed at the first insert, parameters that Lance would
-    /// not build with are raised to the least it accepts.
+    /// not build with are raised to the least it accepts. `m` and `m0` are halved as long as rows of that length would
+    /// take more than 64 MiB and 64 bytes for each byte of the batch.
     ///
     /// # Errors
     /// [`Error::InvalidBatch`] if
@@ -36,7 +39,8 @@ impl HnswGraph {
     /// - a column is missing or has another type (`_distance` may be missing),
     /// - `level_offsets` do not start at 0, decrease, or pass the end of the batch,
     /// - the level-0 rows are not the ids from 0 on, in order, or an upper-level id is not among them,
-    /// - the entry point is not a level-0 row.
+    /// - the entry point is not a level-0 row,
+    /// - even the shortest rows would take more memory than that.
     pub fn from_lance_hnsw_batch(batch: &RecordBatch) -> Result<Self> {
         Self::import(batch, None)
     }
@@ -59,11 +63,16 @@ impl HnswGraph {
         let params = known.cloned().unwrap_or_else(|| BuildParams::from(&metadata.params));
         let max_level = params.max_level.max(upper.len() as u16 + 1);
         let params = params.max_level(max_level);
-        let level_0 = Box::new(Level0 { columns, nodes });
-        Self::from_lists(params, entry_point, level_0, upper).map_err(|e| match e {
+        let refused = |e: Error| match e {
             Error::InvalidParams { .. } => invalid(e.to_string()),
             other => other,
-        })
+        };
+        Self::check_params(&params).map_err(refused)?;
+        let params = holding(nodes, &upper, &columns).limit(params).map_err(|(asks, most)| {
+            invalid(format!("its lists would take {asks} bytes, what it holds justifies at most {most}"))
+        })?;
+        let level_0 = Box::new(Level0 { columns, nodes });
+        Self::from_lists(params, entry_point, level_0, upper).map_err(refused)
     }
 }
 
@@ -176,6 +185,24 @@ impl Lists for Level0 {
 
     fn edges(&self, id: u32) -> Vec<(u32, f32)> {
         self.columns.edges(id as usize)
+    }
+}
+
+/// What the lists of the batch hold.
+fn holding(nodes: usize, upper: &[Vec<UpperRow>], columns: &Columns) -> Holding {
+    // Row ids, offsets of both lists, and edges with distances; a list that no row has counts as nothing.
+    let row = size_of::<u32>() + 2 * size_of::<i32>();
+    let offsets = columns.neighbors.value_offsets();
+    let edges = offsets.last().zip(offsets.first()).map_or(0, |(end, start)| (end - start) as usize);
+    let mut highest: HashMap<u32, u32> = HashMap::new();
+    for (level, rows) in (1..).zip(upper) {
+        highest.extend(rows.iter().map(|row| (row.id, level)));
+    }
+    let upper_rows = highest.into_values().map(u64::from).sum::<u64>();
+    Holding {
+        nodes: nodes as u32,
+        upper_rows: u32::try_from(upper_rows).unwrap_or(u32::MAX),
+        bytes: columns.rows * row + edges * (size_of::<u32>() + size_of::<f32>()),
     }
 }
 

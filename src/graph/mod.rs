@@ -32,6 +32,7 @@
 //! [`memory`] holds the lists and the watermarks; [`build`] links new nodes (Algorithms 1, 3 and 4) and keeps every
 //! node reachable; [`walk`] reads (Algorithms 2 and 5).
 
+mod allowance;
 mod build;
 mod exchange;
 mod growth;
@@ -52,6 +53,7 @@ use crate::distance::DistanceType;
 use crate::error::{Error, Result};
 use crate::vectors::{MAX_VECTORS, VectorSource};
 
+pub(crate) use allowance::Holding;
 pub use build::{BuildParams, Coding, PruneStrategy, Selection};
 pub(crate) use exchange::{GraphParts, UpperRow};
 pub use health::{GraphHealth, LongList};
@@ -122,13 +124,7 @@ impl HnswGraph {
     /// # Errors
     /// [`Error::InvalidParams`] as [`BuildParams::validate`], or if `m` exceeds 4,096 or `m0` twice that.
     pub fn try_new(params: BuildParams) -> Result<Self> {
-        params.validate()?;
-        for (parameter, value, most) in [("m", params.m, MAX_M), ("m0", params.cap(0), 2 * MAX_M)] {
-            if value > most {
-                let requirement = format!("at most {most}");
-                return Err(Error::InvalidParams { parameter, value: value as u64, requirement });
-            }
-        }
+        Self::check_params(&params)?;
         Ok(Self {
             levels: Levels::new(params.seed, params.m, params.max_level),
             nodes: SlotArena::new(params.cap(0), true),
@@ -143,6 +139,18 @@ impl HnswGraph {
             metric: OnceLock::new(),
             params,
         })
+    }
+
+    /// Checks what [`try_new`](Self::try_new) requires.
+    pub(crate) fn check_params(params: &BuildParams) -> Result<()> {
+        params.validate()?;
+        for (parameter, value, most) in [("m", params.m, MAX_M), ("m0", params.cap(0), 2 * MAX_M)] {
+            if value > most {
+                let requirement = format!("at most {most}");
+                return Err(Error::InvalidParams { parameter, value: value as u64, requirement });
+            }
+        }
+        Ok(())
     }
 
     /// Nodes that a search may return.

@@ -4,9 +4,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use arrow_array::{ArrayRef, ListArray, RecordBatch, UInt32Array, new_empty_array};
+use arrow_buffer::OffsetBuffer;
 use arrow_schema::{DataType, Field};
 use pennon::lance::{DISTANCE_TYPE_KEY, HNSW_METADATA_KEY};
 use pennon::{DistanceType, ElementType, Error, HnswGraph, Index, RowMask, SearchParams, VectorSource};
+use serde_json::{Value, json};
 
 use super::{L2, QUERY, defaults, five, rows, ten, with_metadata};
 use crate::data::{Plain, build, ids, import, pair, uniform};
@@ -187,6 +190,52 @@ fn a_malformed_graph_batch() {
     let error = r#"not a valid lance:hnsw batch: no schema metadata "lance:hnsw""#;
     refused!(HnswGraph::from_lance_hnsw_batch(&bare), Error::InvalidBatch { kind: "lance:hnsw", .. }, error);
     refused!(import(&bare, &vectors), Error::InvalidBatch { .. }, error);
+}
+
+/// A batch of so many nodes without an edge, with `m` of 4,096, that are on the highest level too or on level 0 alone.
+fn without_edges(nodes: u32, on_the_highest: bool) -> RecordBatch {
+    let upper = if on_the_highest { nodes } else { 0 };
+    let (graph, _) = ten().to_lance_batches().map(pair).unwrap();
+    let mut metadata: Value = serde_json::from_str(&graph.schema().metadata()[HNSW_METADATA_KEY]).unwrap();
+    let mut level_offsets = vec![nodes; 34];
+    level_offsets[0] = 0;
+    level_offsets[33] = nodes + upper;
+    metadata["level_offsets"] = json!(level_offsets);
+    metadata["entry_point"] = json!(0);
+    metadata["params"]["m"] = json!(4_096);
+    let schema = graph.schema();
+    let empty = |field: &Field| -> ArrayRef {
+        let DataType::List(item) = field.data_type() else { panic!("{field} has no lists") };
+        let offsets = OffsetBuffer::from_lengths(vec![0; (nodes + upper) as usize]);
+        Arc::new(ListArray::new(Arc::clone(item), offsets, new_empty_array(item.data_type()), None))
+    };
+    let ids = UInt32Array::from_iter_values((0..nodes).chain(0..upper));
+    let columns = vec![Arc::new(ids) as ArrayRef, empty(schema.field(1)), empty(schema.field(2))];
+    let batch = RecordBatch::try_new(schema, columns).unwrap();
+    with_metadata(&batch, HNSW_METADATA_KEY, Some(&metadata.to_string()))
+}
+
+#[test]
+fn a_graph_batch_of_long_and_empty_lists() {
+    let (_, vectors) = build(&rows(20_000), L2, &defaults(), 20_000).to_lance_batches().map(pair).unwrap();
+    let index = import(&without_edges(20_000, false), &vectors).unwrap();
+    let reader = index.reader();
+    let graph = reader.graph().unwrap();
+    // 1.3 GB if a list had room for 8,192 edges.
+    let most = (64 << 20) + 64 * 20_000 * 12;
+    let resident = graph.resident_bytes();
+    assert!(resident < most + (8 << 20), "{resident} bytes");
+    assert_eq!((graph.params().m, graph.params().m0), (128, Some(256)));
+    assert_eq!(reader.search(&QUERY, &SearchParams::new(20_000)).unwrap().len(), 20_000);
+    index.append(&uniform(500, 2, 3).array(), 20_000).unwrap();
+    assert_eq!(index.search(&QUERY, &SearchParams::new(30_000)).unwrap().len(), 20_500);
+}
+
+#[test]
+fn a_graph_batch_of_more_lists_than_it_justifies() {
+    let outcome = HnswGraph::from_lance_hnsw_batch(&without_edges(30_000, true));
+    let error = "not a valid lance:hnsw batch: its lists would take 129875968 bytes, what it holds justifies at most 113188864";
+    refused!(outcome, Error::InvalidBatch { kind: "lance:hnsw", .. }, error);
 }
 
 #[test]
