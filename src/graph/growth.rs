@@ -8,6 +8,8 @@ use crate::vectors::VectorSource;
 const STAMP_EIGHTHS: usize = 9;
 /// Bytes of it for each candidate and each slot of a list, with room ahead.
 const CANDIDATE: usize = 64;
+/// Working memory of so many bytes is that of one walk at least.
+const SMALL: usize = 16 << 10;
 
 impl HnswGraph {
     /// Bytes by which [`resident_bytes`](Self::resident_bytes) grows at most if the next `added` nodes are inserted, as
@@ -29,14 +31,16 @@ impl HnswGraph {
         let coded = if is_coded { Codes::bytes_for(source.dim(), end) } else { 0 };
         let codes = coded.saturating_sub(self.codes(0).map_or(0, Codes::resident_bytes));
 
+        // Each walk of the insert takes working memory, and whatever working memory there is grows with the graph.
         let [_, _, scratch] = self.bytes_by_part();
+        let (next, end) = (next as usize, end as usize);
+        let threads = rayon::current_num_threads().max(1);
+        let walks = threads.max(scratch / next.max(SMALL));
         let candidates = self.params.ef_construction.saturating_add(self.longest_list());
-        let walk = (end as usize * STAMP_EIGHTHS / 8).saturating_add(candidates.saturating_mul(CANDIDATE));
-        // The threads of the insert, or whatever working memory there is, grown with the graph.
-        let threads = rayon::current_num_threads().max(1).saturating_mul(walk);
-        let grown = (scratch as f64 * f64::from(end) / f64::from(next.max(1))) as usize;
-        let walks = threads.max(grown / 8 * STAMP_EIGHTHS).saturating_sub(scratch);
+        let grown = (end * STAMP_EIGHTHS / 8 - next).saturating_add(candidates.saturating_mul(CANDIDATE));
+        let missing = threads.saturating_mul(next).saturating_sub(scratch);
+        let walks = walks.saturating_mul(grown).saturating_add(missing);
 
-        self.nodes.growth(end) + self.upper.growth(upper_rows) + codes + walks
+        self.nodes.growth(end as u32) + self.upper.growth(upper_rows) + codes + walks
     }
 }
