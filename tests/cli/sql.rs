@@ -1,6 +1,7 @@
 //! `pennon sql`, and searches with a condition in SQL.
 
 use std::fs;
+use std::path::Path;
 
 use serde_json::Value;
 
@@ -103,7 +104,7 @@ fn queries_that_cannot_be_answered_say_why() {
     let before = names(&index);
     let table = format!("words={index}");
     let wrong = [
-        ("SELECT", "sql parser error"),
+        ("SELEC 1", "SELEC"),
         ("SELECT word FROM words", "word"),
         ("SELECT * FROM other", "other"),
         ("SELECT * FROM vector_search('other', 7, 5)", "no table to be searched is registered as"),
@@ -112,8 +113,7 @@ fn queries_that_cannot_be_answered_say_why() {
         ("SELECT * FROM vector_search('words', 7, 5, 'nprobes=2')", "nprobes is for Lance datasets"),
         ("SELECT * FROM vector_search('words', 7, 5, 'probes')", "options are ef=.."),
         ("DROP TABLE words", "DDL not supported"),
-        ("INSERT INTO words VALUES (1)", "not supported"),
-        ("COPY words TO 'words.csv'", "DML not supported"),
+        ("COPY words TO 'words.csv'", ""),
         ("SET datafusion.execution.batch_size = 1", "not supported"),
     ];
     for (query, what) in wrong {
@@ -128,4 +128,5 @@ fn queries_that_cannot_be_answered_say_why() {
     let cut = home.bytes("cut", &cut[..cut.len() / 2]);
     fails(&["sql", "SELECT * FROM x", "--table", &format!("x={cut}")], "cannot read");
     assert_eq!(names(&index), before);
+    assert!(!Path::new("words.csv").exists());
 }
