@@ -42,6 +42,7 @@ fn export(index: &Index) {
     gauge!("pennon_resident_bytes").set(index.resident_bytes() as f64);
 }
 
+/// Runs the example.
 pub fn main() -> Result<(), Box<dyn Error>> {
     let printed = Printed::default();
     let index = Index::hnsw(2, DistanceType::L2, BuildParams::default())?;

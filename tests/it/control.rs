@@ -410,7 +410,7 @@ fn rows_without_a_vector_are_skipped_once() {
         assert!(watch.run("append", |control| index.append_controlled(&batch, &row_ids, control)).is_none());
         assert_eq!((index.len(), index.skipped().total()), (0, 0));
     }
-    let appended = index.append(&batch, &array_of((0..2_000).rev())).unwrap();
+    let appended = index.append(&batch, array_of((0..2_000).rev())).unwrap();
     assert_eq!((index.len(), index.skipped().null as usize), (appended.len(), 2_000 - appended.len()));
     for row in (0..2_000).step_by(97) {
         let found = index.get(1_999 - row as u64).unwrap().map(|found| found.vector);

@@ -10,6 +10,8 @@ mod collection;
 mod memtable;
 #[path = "../../examples/metadata_filter.rs"]
 mod metadata_filter;
+#[path = "../../examples/metrics.rs"]
+mod metrics;
 #[path = "../../examples/paired.rs"]
 mod paired;
 #[path = "../../examples/sql.rs"]
@@ -29,7 +31,7 @@ macro_rules! run {
     };
 }
 
-run! { attach collection memtable metadata_filter paired sql }
+run! { attach collection memtable metadata_filter metrics paired sql }
 
 #[test]
 fn none_is_forgotten() {

@@ -211,6 +211,10 @@ pub(crate) mod chunked {
             &self.0.get_or_init(|| (0..LEN).map(|_| T::default()).collect())[index as usize]
         }
 
+        pub fn growth(&self, _len: u32) -> usize {
+            0
+        }
+
         pub fn resident_bytes(&self) -> usize {
             0
         }

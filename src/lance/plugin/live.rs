@@ -44,7 +44,10 @@ fn index_of(memtable: &InMemoryMemTableRef, name: &str) -> Option<Arc<Index>> {
 
 /// What a plugin and its clones have made, by name; it keeps nothing in memory.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Made(Arc<Mutex<Vec<(String, Weak<PennonMemIndex>)>>>);
+pub(super) struct Made(Arc<Mutex<Vec<Named>>>);
+
+/// An index by the name of the column's index in Lance.
+type Named = (String, Weak<PennonMemIndex>);
 
 impl Made {
     pub fn add(&self, name: &str, index: &Arc<PennonMemIndex>) {

@@ -283,7 +283,11 @@ fn rows_that_were_moved_or_compacted_are_found_once() {
             let folded = fold(&mut dataset).await;
             assert!(folded.committed, "{what}");
             assert_eq!(folded.kept + folded.added, 1_900, "{what}: {folded:?}");
-            assert_eq!((folded.kept == 0, folded.rebuilt), (defer_index_remap, defer_index_remap.into()), "{what}");
+            assert_eq!(
+                (folded.kept == 0, folded.rebuilt),
+                (defer_index_remap, defer_index_remap.into()),
+                "{what}"
+            );
             let dataset = Dataset::open(&uri).await.unwrap();
             assert_used(&dataset).await;
             assert_recall(recall(&dataset, DistanceType::L2).await, 0.93, &what);

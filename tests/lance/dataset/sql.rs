@@ -13,7 +13,7 @@ use pennon::DistanceType;
 use pennon::lance::attach_index;
 use pennon::sql::register_dataset;
 
-use crate::data::{Home, K, dataset, dataset_of, params, ranked, run, vectors};
+use crate::dataset::data::{Home, K, dataset, dataset_of, params, ranked, run, vectors};
 
 const ROWS: i64 = 3_000;
 
