@@ -49,11 +49,11 @@ pub fn main() -> Result<(), Box<dyn Error>> {
     let mut points: Vec<_> = (0..500_u16).map(|x| Some([Some(f32::from(x)), Some(1.0)])).collect();
     points.push(None);
     index.append(&FixedSizeListArray::from_iter_primitive::<Float32Type, _, _>(points, 2), 0)?;
-    index.delete_batch(&[1, 2, 3])?;
     let ten = SearchParams::new(10);
     for x in 0..20_u8 {
         let _ = index.search(&[f32::from(x), 0.0], &ten)?;
     }
+    index.delete_batch(&[1, 2, 3])?;
     let _ = index.search(&[7.0, 0.0], &ten.mask(RowMask::row_id_range(100..103)))?;
 
     // A service installs its exporter once: `metrics::set_global_recorder`.

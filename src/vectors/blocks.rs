@@ -359,6 +359,7 @@ impl<T: Stored> Directory<T> {
         if end >= committed {
             return;
         }
+        // Release, though nothing is new: who loads this length has to see the ids below it.
         self.committed.store(end, Ordering::Release);
         for block in end / BLOCK..=(committed - 1) / BLOCK {
             let Some(block_of_ids) = self.blocks.get(block) else { continue };
@@ -366,7 +367,8 @@ impl<T: Stored> Directory<T> {
             let kept = end.saturating_sub(block * BLOCK);
             let split = block_of_ids.split.load(Ordering::Relaxed);
             if kept == 0 || (split != TABLE && split >= kept) {
-                block_of_ids.split.store(BLOCK, Ordering::Release);
+                // Relaxed: the ids that stay were in `first` before they were committed.
+                block_of_ids.split.store(BLOCK, Ordering::Relaxed);
             }
         }
     }

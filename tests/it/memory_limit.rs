@@ -59,8 +59,10 @@ fn a_limit_is_honored_and_what_it_refuses_changes_nothing() {
 
             let (version, skipped) = (index.version(), index.counters().failed_appends);
             let before = contents(&index);
-            let _ = refused(index.upsert(&batch(0).array(), 0u64).unwrap_err());
-            let list = (batch(1).array(), 9_000_000u64);
+            // So many rows that they are refused though the searches above have taken what an append foresees for them.
+            let large = |seed| uniform(20_000, 8, seed).array();
+            let _ = refused(index.upsert(&large(0), 0u64).unwrap_err());
+            let list = (large(1), 9_000_000u64);
             let _ = refused(index.append_batches_unique(&[list]).unwrap_err());
             assert_eq!((index.version(), index.counters().failed_appends), (version, skipped + 2), "{kind}");
             assert!(contents(&index) == before, "{kind}");

@@ -169,9 +169,11 @@ fn middles(codes: &FixedSizeListArray, bounds: &Range<f64>) -> Result<FixedSizeL
     let dim = usize::try_from(codes.value_length()).unwrap_or(0);
     let codes = codes.values().as_primitive_opt::<UInt8Type>().map_or(&[] as &[u8], |codes| codes.values());
     let step = (bounds.end - bounds.start) / 255.0;
-    // The greatest code is of the bound alone.
-    let middle = |code: u8| bounds.start + step * (f64::from(code) + if code == u8::MAX { 0.0 } else { 0.5 });
-    let values: Vec<f32> = (0..=u8::MAX).map(|code| middle(code) as f32).collect();
+    let middle = |code: u8| (bounds.start + step * (f64::from(code) + 0.5)) as f32;
+    let mut values: Vec<f32> = (0..u8::MAX).map(middle).collect();
+    // The greatest code is of the bound and what is beyond it.
+    let last = bounds.end as f32;
+    values.push(if f64::from(last) < bounds.end { last.next_up() } else { last });
     lists(ElementType::Float32, dim, codes.iter().map(|&code| values[usize::from(code)]).collect())
 }
 

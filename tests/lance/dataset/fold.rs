@@ -120,7 +120,9 @@ fn new_fragments_deltas_and_deletes_are_folded_as_well_as_built() {
                 fresh_recall(&dataset, &home.uri(&format!("{what}_fresh")), params.clone(), metric).await;
             let ours = fine_recall(&dataset_now, metric).await;
             println!("{what}: fresh {fresh:.3}");
-            assert_recall(ours, fresh - 0.005, &what);
+            // Kept rows of a quantized index are known by their codes alone.
+            let less = if params.quantizer == Quantizer::Sq { 0.01 } else { 0.005 };
+            assert_recall(ours, fresh - less, &what);
             for query in vectors(10, 77).chunks(DIM) {
                 let found = nearest(&dataset_now, query, metric, true).await;
                 assert!(!found.iter().any(|id| id % 7 == 0 || is_null(id)), "{found:?}");

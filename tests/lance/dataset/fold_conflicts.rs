@@ -109,7 +109,10 @@ async fn outcome(home: &Home, what: Change, maintainer: Maintainer) -> String {
         Ok(()) => {
             assert_eq!(late.version().version, version + 1);
             if what != Change::Overwrite {
-                assert_used(&late).await;
+                // Of two indexes on a column Lance takes either.
+                if what != Change::OtherIndex {
+                    assert_used(&late).await;
+                }
                 let recall = recall(&late, DistanceType::L2).await;
                 assert_recall(recall, 0.97, &format!("{maintainer:?} {what:?}"));
             }
