@@ -254,12 +254,12 @@ async fn calls_that_cannot_be_answered_say_why() {
     let query = sql_list(&vector(&mut rng));
     let calls = [
         (format!("vector_search('t', {query})"), "3 or 4 arguments are needed, got 2"),
-        (format!("vector_search('u', {query}, 3)"), "no collection is registered as \"u\""),
+        (format!("vector_search('u', {query}, 3)"), "no table to be searched is registered as \"u\""),
         ("vector_search('t', [1.0, 2.0], 3)".to_string(), "vectors have 8 dimensions, got 2"),
-        ("vector_search('t', 'x', 3)".to_string(), "the query must be a list of numbers"),
+        ("vector_search('t', 'x', 3)".to_string(), "its keys are Int64, got \"x\""),
         (
             format!("vector_search('t', {query}, 3, 'fe=3')"),
-            "options are ef=.., column=.. and exact, got \"fe=3\"",
+            "options are ef=.., column=.., nprobes=.. and exact, got \"fe=3\"",
         ),
         (format!("vector_search('t', {query}, -1)"), "k must be a count of rows, got NULL"),
         (
