@@ -97,7 +97,7 @@ impl AttachParams {
 
     /// Limits the memory of a build, in bytes. If the column and its graphs would take more, the rows are divided
     /// among the partitions in temporary files, in the directory for such files (`TMPDIR`), and one partition after
-    /// the other is built. With the same model the files of the index have the same bytes as without a limit.
+    /// the other is built. With the same model each partition has the same rows as without a limit.
     ///
     /// Without a [model](Self::model()), and where there is no index yet, the column is read three times: to count
     /// the rows that can be indexed, for the sample that centroids are found from, and to divide the rows. The sample

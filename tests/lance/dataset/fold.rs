@@ -136,7 +136,7 @@ fn new_fragments_deltas_and_deletes_are_folded_as_well_as_built() {
             assert_eq!(segments(&dataset).await, [vec![0, 1, 2, 3, 4, 5]]);
             let fresh = fresh_recall(&dataset, &home.uri(&format!("{what}_again")), params, metric).await;
             println!("{what}, twice: fresh {fresh:.3}");
-            assert_recall(fine_recall(&dataset, metric).await, fresh - 0.005, &format!("{what}, twice"));
+            assert_recall(fine_recall(&dataset, metric).await, fresh - less, &format!("{what}, twice"));
 
             // And nothing to do.
             let (version, dirs) = (dataset.version().version, index_dirs(&uri));
