@@ -41,6 +41,7 @@ fn append(vectors: &Vectors, number: usize) {
 /// Whether an id was committed, and what it was taken for.
 type Seen = Result<bool, String>;
 type Reader = fn(&Vectors, u32) -> Seen;
+type Writer = fn(&Vectors);
 
 fn check<T: PartialEq + std::fmt::Debug>(found: T, expected: T) -> Seen {
     if found == expected { Ok(true) } else { Err(format!("{found:?} instead of {expected:?}")) }
@@ -85,7 +86,7 @@ const READERS: [(&str, Reader); 5] = [
 ];
 
 /// The first batch is there, a writer goes on, and a reader looks for one id.
-fn explore(run: Run, write: fn(&Vectors), id: u32, read: Reader) -> BTreeSet<Seen> {
+fn explore(run: Run, write: Writer, id: u32, read: Reader) -> BTreeSet<Seen> {
     let setup = || {
         let vectors = Vectors::new(DIM);
         append(&vectors, 0);
@@ -120,7 +121,7 @@ fn take_back(vectors: &Vectors, end: u32) {
 }
 
 /// What writers do, and the end of the ids that readers look for meanwhile.
-const WRITERS: [(fn(&Vectors), u32); 3] = [
+const WRITERS: [(Writer, u32); 3] = [
     (append_all, ROW_IDS.len() as u32),
     (take_one_of_two_back, BATCHES[2]),
     (take_back_and_append_again, BATCHES[1]),
