@@ -80,7 +80,7 @@ impl Sum {
         Ok(hasher.finalize() == self.crc32)
     }
 
-    /// The same without keeping what was read.
+    /// Whether a file has this checksum. What is read of it is not kept.
     pub fn check(self, mut file: &File) -> io::Result<bool> {
         let mut hasher = Hasher::new();
         let mut piece = vec![0; PIECE];

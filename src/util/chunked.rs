@@ -69,7 +69,7 @@ impl<T: Default> Chunked<T> {
         &chunk[place.offset]
     }
 
-    /// The same for an array of one's own.
+    /// The element, to be changed, after making its chunk if need be: for an array that nobody shares.
     pub fn get_mut_or_grow(&mut self, index: u32) -> &mut T {
         let place = locate(index);
         self.get_or_grow(index);

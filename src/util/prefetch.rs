@@ -5,8 +5,8 @@ const LINE: usize = 64;
 
 /// Starts fetching the first `lines` cache lines of `data` into the second-level cache.
 ///
-/// The first level can wait for about 20 lines at a time, a few rows' worth: a prefetch into it stalls the CPU when
-/// they are taken. The second level waits for more, and is near enough.
+/// A few rows' prefetches into the first level stall a Zen 4 core: rows of 448 bytes, 16 together, cost 1.4 times as much
+/// there, of 1,536 bytes twice as much. The second level is near enough.
 #[inline(always)]
 pub(crate) fn prefetch<T>(data: &[T], lines: usize) {
     #[cfg(target_arch = "x86_64")]

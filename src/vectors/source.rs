@@ -43,8 +43,8 @@ pub trait VectorSource: Send + Sync {
     /// The vector of `id < readable_len()`.
     fn vector(&self, id: u32) -> &[f32];
 
-    /// The same, made for the occasion where vectors are not kept as `f32`; then [`vector`](Self::vector) has
-    /// nothing to give, and the methods below are to be overridden.
+    /// The vector of `id < readable_len()` in `f32`. Override it where vectors are kept otherwise, and the methods below
+    /// too: [`vector`](Self::vector) has nothing to give there.
     fn widened(&self, id: u32) -> Cow<'_, [f32]> {
         Cow::Borrowed(self.vector(id))
     }
