@@ -16,7 +16,7 @@ use std::{slice, thread};
 use arrow_buffer::Buffer;
 
 use crate::util::atomics::{AtomicU32, AtomicU64, Ordering};
-use crate::util::chunked::{CHUNKS, Directory, empty_directory, locate};
+use crate::util::chunked::{CHUNKS, Directory, chunk_lens, empty_directory, locate};
 use crate::util::prefetch::prefetch;
 
 /// Bytes of a cache line.
@@ -169,13 +169,8 @@ impl Arena {
     /// Bytes of the directory and of the chunks of `rows` records.
     pub fn bytes_for(record_len: usize, rows: u32) -> usize {
         let record_len = record_len.next_multiple_of(32);
-        let (mut row, mut bytes) = (0_u64, CHUNKS * size_of::<OnceLock<Box<[Line]>>>());
-        while row < u64::from(rows) {
-            let place = locate(row as u32);
-            bytes += (place.len * record_len).next_multiple_of(LINE);
-            row += place.len as u64;
-        }
-        bytes
+        let chunks: usize = chunk_lens(rows).map(|len| (len * record_len).next_multiple_of(LINE)).sum();
+        CHUNKS * size_of::<OnceLock<Box<[Line]>>>() + chunks
     }
 }
 

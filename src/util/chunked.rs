@@ -37,6 +37,16 @@ pub(crate) fn locate(index: u32) -> Place {
     }
 }
 
+/// Elements of each of the chunks that an array of `len` elements has.
+pub(crate) fn chunk_lens(len: u32) -> impl Iterator<Item = usize> {
+    let mut element = 0_u64;
+    std::iter::from_fn(move || {
+        let place = locate(u32::try_from(element).ok().filter(|&element| element < len)?);
+        element += place.len as u64;
+        Some(place.len)
+    })
+}
+
 /// The directory: one cell per chunk, filled in order.
 pub(crate) type Directory<T> = Box<[OnceLock<Box<[T]>>]>;
 
@@ -79,13 +89,8 @@ impl<T: Default> Chunked<T> {
 
     /// Bytes of the directory and of the chunks of `len` elements.
     pub fn bytes_for(len: u32) -> usize {
-        let (mut element, mut bytes) = (0_u64, CHUNKS * size_of::<OnceLock<Box<[T]>>>());
-        while element < u64::from(len) {
-            let place = locate(element as u32);
-            bytes += place.len * size_of::<T>();
-            element += place.len as u64;
-        }
-        bytes
+        let elements: usize = chunk_lens(len).sum();
+        CHUNKS * size_of::<OnceLock<Box<[T]>>>() + elements * size_of::<T>()
     }
 
     /// Bytes by which the array grows at most, until it has the elements below `len`.

@@ -10,7 +10,7 @@ use crate::data::{Rows, assert_sorted, build, clustered, exact_distance, in_pool
 const ROWS: usize = 20_000;
 /// What a search may compute past its limit: the block that it is at.
 const BLOCK: u64 = 512;
-/// The same for a deadline, which is not looked at before every block.
+/// What a search may compute past its deadline, which is not looked at before every block.
 const BLOCKS: u64 = 2_048;
 
 struct Shared {
@@ -102,6 +102,22 @@ fn a_generous_budget_changes_nothing() {
 }
 
 /// The walk goes to the nearest rows first, so that most of its work is to make sure.
+/// A search that expanded every node that it would have expanded without a limit came to its end.
+#[test]
+fn a_budget_that_the_last_node_uses_up_cuts_nothing_short() {
+    let mut to_the_end = 0;
+    for query in shared().queries.iter() {
+        let params = SearchParams::new(10).ef(64);
+        let (whole, unlimited) = search(query, params.clone(), |_| true);
+        let (found, stats) = search(query, params.max_distances(unlimited.compared()), |_| true);
+        let is_to_the_end = stats.nodes == unlimited.nodes;
+        assert_eq!(stats.complete, is_to_the_end, "{stats:?}, {unlimited:?}");
+        assert!(!is_to_the_end || found == whole);
+        to_the_end += usize::from(is_to_the_end);
+    }
+    assert!(to_the_end > 0, "no search ended with the last node");
+}
+
 #[test]
 fn what_is_found_early_is_near() {
     let (mut hits, mut ended) = (0, 0);

@@ -190,6 +190,10 @@ pub(crate) mod chunked {
         Place { chunk: index as usize / LEN, offset: index as usize % LEN, len: LEN }
     }
 
+    pub(crate) fn chunk_lens(len: u32) -> impl Iterator<Item = usize> {
+        std::iter::repeat_n(LEN, (len as usize).div_ceil(LEN))
+    }
+
     pub(crate) type Directory<T> = Box<[OnceLock<Box<[T]>>]>;
 
     pub(crate) fn empty_directory<T>() -> Directory<T> {

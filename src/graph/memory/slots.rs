@@ -10,7 +10,7 @@
 use std::sync::OnceLock;
 
 use crate::util::atomics::{AtomicU32, LANES, Ordering};
-use crate::util::chunked::{Directory, Place, empty_directory, locate};
+use crate::util::chunked::{Directory, Place, chunk_lens, empty_directory, locate};
 use crate::util::prefetch::prefetch;
 
 /// No neighbor, no anchor, no upper levels.
@@ -234,12 +234,7 @@ impl SlotArena {
     pub fn bytes_for(slots_per_row: usize, side_columns: bool, rows: u32) -> usize {
         let arena =
             Self { chunks: Box::default(), lines_per_row: slots_per_row.div_ceil(LANES), side_columns };
-        let (mut row, mut lines) = (0_u64, 0);
-        while row < u64::from(rows) {
-            let place = locate(row as u32);
-            lines += arena.lines(place.len);
-            row += place.len as u64;
-        }
+        let lines: usize = chunk_lens(rows).map(|len| arena.lines(len)).sum();
         lines * size_of::<Line>()
     }
 }

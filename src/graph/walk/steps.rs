@@ -118,7 +118,8 @@ impl<'a, R: Scorer> Walk<'a, R> {
         // One hop is always under way: while what it met is scored, what the next one will score is fetched.
         let mut met = 0;
         loop {
-            let goes_on = goes_on(&self.scratch.beam, &mut self.effort);
+            let goes_on =
+                self.scratch.beam.peek_next().is_some() && goes_on(&self.scratch.beam, &mut self.effort);
             let next = if goes_on { self.scratch.beam.expand_next() } else { None };
             let under_way = met;
             self.scratch.swap_ids();
