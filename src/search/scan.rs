@@ -15,12 +15,11 @@ use crate::search::scope::Scope;
 use crate::search::scored::{distance, keep_nearest, key};
 use crate::search::version::{IndexVersion, Versions};
 use crate::search::{Hits, SearchParams, SearchPlan};
+use crate::util::prefetch::{GROUP, fetch_ahead};
 use crate::vectors::VectorSource;
 
 /// Rows compared at a time.
 const BLOCK: usize = 256;
-/// Records that are fetched together, while those before them are scored.
-const FETCHED: usize = 32;
 /// Rows tested between two looks at the limits.
 const TESTS: u32 = 1024;
 /// Rows of one job: enough that handing it out does not show.
@@ -97,24 +96,20 @@ impl<'a, S: VectorSource + ?Sized> Nearest<'a, S> {
     pub fn compare(&self, nearest: &mut BinaryHeap<u64>, ids: &[u32], effort: &mut Effort) {
         let Some((codes, query)) = &self.codes else { return self.measure(nearest, ids, effort) };
         effort.estimates += ids.len() as u64;
-        let fetch = |ids: &[u32]| ids.iter().for_each(|&id| codes.prefetch(id));
-        let mut ahead = ids.chunks(FETCHED);
-        if let Some(ids) = ahead.next() {
-            fetch(ids);
-        }
-        for ids in ids.chunks(FETCHED) {
-            if let Some(ids) = ahead.next() {
-                fetch(ids);
-            }
-            let mut is_near = [true; FETCHED];
-            codes.near(query, ids, distance(self.bound(nearest)), &mut is_near);
-            let (mut near, mut len) = ([0; FETCHED], 0);
-            for (&id, is_near) in ids.iter().zip(is_near) {
-                near[len] = id;
-                len += usize::from(is_near);
-            }
-            self.measure(nearest, &near[..len], effort);
-        }
+        fetch_ahead(
+            ids,
+            |id| codes.prefetch(id),
+            |_, ids| {
+                let mut is_near = [true; GROUP];
+                codes.near(query, ids, distance(self.bound(nearest)), &mut is_near);
+                let (mut near, mut len) = ([0; GROUP], 0);
+                for (&id, is_near) in ids.iter().zip(is_near) {
+                    near[len] = id;
+                    len += usize::from(is_near);
+                }
+                self.measure(nearest, &near[..len], effort);
+            },
+        );
     }
 
     fn measure(&self, nearest: &mut BinaryHeap<u64>, ids: &[u32], effort: &mut Effort) {

@@ -30,3 +30,23 @@ pub(crate) fn prefetch<T>(data: &[T], lines: usize) {
     #[cfg(not(target_arch = "x86_64"))]
     let _ = (data, lines, LINE);
 }
+
+/// Ids of which things are fetched together, while those of the ids before them are worked on.
+pub(crate) const GROUP: usize = 32;
+
+/// Calls `work` with up to [`GROUP`] ids at a time and the place of the first of them, after `fetch` was called with each
+/// of them and of the next group.
+#[inline(always)]
+pub(crate) fn fetch_ahead(ids: &[u32], fetch: impl Fn(u32), mut work: impl FnMut(usize, &[u32])) {
+    let mut ahead = ids.chunks(GROUP);
+    let mut fetch_next = || {
+        if let Some(ids) = ahead.next() {
+            ids.iter().for_each(|&id| fetch(id));
+        }
+    };
+    fetch_next();
+    for (number, ids) in ids.chunks(GROUP).enumerate() {
+        fetch_next();
+        work(number * GROUP, ids);
+    }
+}

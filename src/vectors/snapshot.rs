@@ -9,7 +9,7 @@ use arrow_array::{ArrayRef, FixedSizeListArray};
 use crate::distance::element::Element;
 use crate::distance::{DistanceType, PreparedQuery};
 use crate::error::Result;
-use crate::util::prefetch::prefetch;
+use crate::util::prefetch::{GROUP, fetch_ahead, prefetch};
 use crate::vectors::ElementType;
 use crate::vectors::VectorSource;
 use crate::vectors::blocks::Directory;
@@ -67,8 +67,6 @@ impl<S: Deref<Target = ArrowFixedSizeListVectorStore>> VectorStoreSnapshot<S> {
     }
 }
 
-/// Rows that are fetched together, while those before them are scored.
-const GATHER: usize = 32;
 /// Cache lines of a row that are fetched; in a longer row the hardware's own prefetcher follows from there.
 const LINES: usize = 32;
 
@@ -169,19 +167,14 @@ where
 /// Scores rows in the order given, each group of them while the next is fetched.
 #[inline(always)]
 fn gather<T: Stored>(directory: &Directory<T>, query: &PreparedQuery<'_>, ids: &[u32], out: &mut [f32]) {
-    let fetch = |ids: &[u32]| ids.iter().for_each(|&id| prefetch(directory.vector(id), LINES));
-    let mut ahead = ids.chunks(GATHER);
-    if let Some(ids) = ahead.next() {
-        fetch(ids);
-    }
-    for (ids, out) in ids.chunks(GATHER).zip(out.chunks_mut(GATHER)) {
-        let mut rows: [&[T]; GATHER] = [&[]; GATHER];
+    let fetch = |id| prefetch(directory.vector(id), LINES);
+    fetch_ahead(ids, fetch, |start, ids| {
+        let mut rows: [&[T]; GROUP] = [&[]; GROUP];
         for (row, &id) in rows.iter_mut().zip(ids) {
             *row = directory.vector(id);
         }
-        if let Some(ids) = ahead.next() {
-            fetch(ids);
-        }
-        T::score(query, &rows[..ids.len()], out);
-    }
+        let out = out.get_mut(start..).unwrap_or_default();
+        let len = ids.len().min(out.len());
+        T::score(query, &rows[..ids.len()], &mut out[..len]);
+    });
 }

@@ -1,77 +1,14 @@
 //! What writers say of themselves through `tracing`, and that searches say nothing unless they are asked.
 
-use std::fmt::{Debug, Write};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
-
 use pennon::{Index, SearchParams};
-use tracing::field::{Field, Visit};
-use tracing::span::{Attributes, Id, Record};
-use tracing::{Event, Level, Metadata, Subscriber};
+use tracing::Level;
 
 use crate::data::{open_mapped, uniform};
 use crate::deletes::{L2, params};
+use crate::kit::traces::Collected;
 
-/// Keeps a line for each span and each event of this crate, up to a level.
-#[derive(Clone)]
-struct Collected {
-    level: Level,
-    spans: Arc<AtomicU64>,
-    lines: Arc<Mutex<Vec<String>>>,
-}
-
-impl Collected {
-    fn up_to(level: Level) -> Self {
-        Self { level, spans: Arc::default(), lines: Arc::default() }
-    }
-
-    /// The lines of what is done meanwhile.
-    fn during<T>(&self, work: impl FnOnce() -> T) -> (T, Vec<String>) {
-        let result = tracing::subscriber::with_default(self.clone(), work);
-        (result, std::mem::take(&mut *self.lines.lock().unwrap()))
-    }
-
-    fn push(&self, kind: &str, metadata: &Metadata<'_>, record: impl FnOnce(&mut Line)) {
-        let mut line = Line(format!("{} {kind}", metadata.level()));
-        record(&mut line);
-        self.lines.lock().unwrap().push(line.0);
-    }
-}
-
-struct Line(String);
-
-impl Visit for Line {
-    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
-        if field.name() == "message" {
-            write!(self.0, " {value:?}").unwrap();
-        } else {
-            write!(self.0, " {}={value:?}", field.name()).unwrap();
-        }
-    }
-}
-
-impl Subscriber for Collected {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.target().starts_with("pennon") && *metadata.level() <= self.level
-    }
-
-    fn max_level_hint(&self) -> Option<tracing::level_filters::LevelFilter> {
-        Some(self.level.into())
-    }
-
-    fn new_span(&self, span: &Attributes<'_>) -> Id {
-        self.push(&format!("[{}]", span.metadata().name()), span.metadata(), |line| span.record(line));
-        Id::from_u64(self.spans.fetch_add(1, Ordering::Relaxed) + 1)
-    }
-
-    fn event(&self, event: &Event<'_>) {
-        self.push("-", event.metadata(), |line| event.record(line));
-    }
-
-    fn record(&self, _: &Id, _: &Record<'_>) {}
-    fn record_follows_from(&self, _: &Id, _: &Id) {}
-    fn enter(&self, _: &Id) {}
-    fn exit(&self, _: &Id) {}
+fn up_to(level: Level) -> Collected {
+    Collected::new("pennon", level, true)
 }
 
 /// Checks that each line has the parts that are expected of it, and that there are no others.
@@ -89,7 +26,7 @@ fn assert_lines(lines: &[String], expected: &[&[&str]]) {
 fn every_change_is_a_span_with_its_outcome() {
     let rows = uniform(100, 6, 1);
     let index = Index::hnsw(6, L2, params()).unwrap();
-    let collected = Collected::up_to(Level::DEBUG);
+    let collected = up_to(Level::DEBUG);
     let ((), lines) = collected.during(|| {
         index.append(&rows.part(0..50).array(), 0u64).unwrap();
         index.append(&rows.part(0..10).array(), 49u64).unwrap_err();
@@ -131,7 +68,7 @@ fn files_and_batches_are_told_of() {
     let home = tempfile::tempdir().unwrap();
     let dir = home.path().join("index");
     let name = format!("dir={}", dir.display());
-    let collected = Collected::up_to(Level::DEBUG);
+    let collected = up_to(Level::DEBUG);
     let ((), lines) = collected.during(|| {
         Index::load(&dir).unwrap_err();
         index.save(&dir).unwrap();
@@ -160,7 +97,7 @@ fn files_and_batches_are_told_of() {
         [&["DEBUG [import]", "rows=59"], &["DEBUG - imported", "graph=true", "rows=59"]];
     assert_lines(&lines, &[&expected[..], &exported, &imported].concat());
     // Nobody who asks for what matters alone is told of batches.
-    let ((), lines) = Collected::up_to(Level::INFO).during(|| {
+    let ((), lines) = up_to(Level::INFO).during(|| {
         index.append(&uniform(1, 6, 3).array(), 100u64).unwrap();
         index.save(&dir).unwrap();
     });
@@ -177,9 +114,9 @@ fn searches_are_silent_unless_all_is_traced() {
             let _ = index.search(rows.row(0), &params).unwrap();
             let _ = index.search_exact(rows.row(1), &params).unwrap();
         };
-        let ((), lines) = Collected::up_to(Level::DEBUG).during(search);
+        let ((), lines) = up_to(Level::DEBUG).during(search);
         assert!(lines.is_empty(), "{lines:?}");
-        let ((), lines) = Collected::up_to(Level::TRACE).during(search);
+        let ((), lines) = up_to(Level::TRACE).during(search);
         assert_lines(&lines, &[&["TRACE - searched", "rows=3", "distances"][..]; 2]);
     }
 }

@@ -1,6 +1,8 @@
 //! What tests of several binaries ask of an index: its parts, and itself from them.
 #![allow(dead_code, reason = "no binary needs all of it")]
 
+pub mod traces;
+
 use std::path::Path;
 
 use arrow_array::RecordBatch;
